@@ -1,0 +1,105 @@
+"""The vocabulary in which every equation of refflow is written.
+
+About sixty operations with the names of the array API standard. Each calls the array's own library, found from the
+array in hand, and records itself on autograd's tape when an operand is traced; its derivative is written in the same
+vocabulary. So one definition runs, and is differentiated, on every library whose arrays follow the standard.
+
+Import it as `xp`, the standard's own name for a namespace:
+
+>>> import numpy as np
+>>> from refflow import arrays as xp
+>>> xp.value_and_grad(lambda s: xp.sum(xp.exp(s)))(np.zeros(2, dtype=np.float32))
+(np.float32(2.0), array([1., 1.], dtype=float32))
+"""
+
+from refflow.arrays import operators as operators
+from refflow.arrays.creation import arange, asarray, constant, full, ones, ones_like, pi, zeros, zeros_like
+from refflow.arrays.elementwise import (
+    abs,
+    add,
+    atan,
+    clip,
+    cos,
+    divide,
+    equal,
+    exp,
+    expm1,
+    greater,
+    greater_equal,
+    isfinite,
+    isnan,
+    less,
+    less_equal,
+    log,
+    log1p,
+    log_sigmoid,
+    logaddexp,
+    logical_and,
+    logical_not,
+    logical_or,
+    maximum,
+    minimum,
+    multiply,
+    negative,
+    piecewise,
+    power,
+    real,
+    sigmoid,
+    sign,
+    sin,
+    softplus,
+    sqrt,
+    square,
+    subtract,
+    tanh,
+    where,
+)
+from refflow.arrays.namespaces import (
+    Array,
+    device,
+    is_array,
+    library,
+    namespace,
+    require_same_library,
+    to_numpy,
+)
+from refflow.arrays.reductions import all, any, cumulative_sum, logsumexp, max, mean, min, softmax
+from refflow.arrays.shapes import (
+    astype,
+    broadcast_to,
+    concat,
+    expand_dims,
+    flip,
+    getitem,
+    matmul,
+    matrix_transpose,
+    permute_dims,
+    reshape,
+    shape,
+    split,
+    squeeze,
+    stack,
+    sum,
+    take,
+)
+from refflow.arrays.tracing import Tree, leaves, primitive, rebuild, register, tree_map, value_and_grad
+
+OPERATIONS = (
+    "abs add astype atan broadcast_to clip concat cos cumulative_sum divide exp expand_dims expm1 flip getitem log "
+    "log1p log_sigmoid logaddexp logsumexp matmul matrix_transpose max maximum mean min minimum multiply negative "
+    "permute_dims piecewise power reshape sigmoid sin softmax softplus split sqrt square squeeze stack subtract sum "
+    "take tanh where"
+).split()
+"""The names of the differentiable operations; the tests walk this list."""
+
+__all__ = [
+    "OPERATIONS", "Array", "Tree", "abs", "add", "all", "any", "arange", "asarray", "astype", "atan", "broadcast_to",
+    "clip", "concat", "constant", "cos", "cumulative_sum", "device", "divide", "equal", "exp", "expand_dims", "expm1",
+    "flip", "full", "getitem", "greater", "greater_equal", "is_array", "isfinite", "isnan", "leaves", "less",
+    "less_equal", "library", "log", "log1p", "log_sigmoid", "logaddexp", "logical_and", "logical_not", "logical_or",
+    "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean", "min", "minimum", "multiply", "namespace",
+    "negative", "ones", "ones_like", "permute_dims", "pi", "piecewise", "power", "primitive", "real", "rebuild",
+    "register", "require_same_library", "reshape", "shape", "sigmoid", "sign", "sin", "softmax", "softplus", "split",
+    "sqrt", "square", "squeeze", "stack", "subtract", "sum", "take", "tanh", "to_numpy", "tree_map",
+    "value_and_grad", "where", "zeros", "zeros_like",
+]  # fmt: skip

@@ -1,0 +1,63 @@
+"""New arrays, made where an existing one lives, and constants.
+
+A constant is a Python number, never an array of its own dtype: `float32 * np.float64(0.5)` would be float64. It passes
+through `constant` where its value matters, so that an arithmetic with proofs can take exactly that double, and so that
+pi is pi there and not its rounding.
+"""
+
+import math
+from typing import Any
+
+from autograd.tracer import getval
+
+from refflow.arrays.namespaces import Array, device, namespace
+
+
+def zeros(shape: tuple[int, ...], like: Array, dtype: Any = None) -> Array:
+    """Zeros in the library, dtype and device of `like`."""
+    raw = getval(like)
+    return namespace(raw).zeros(shape, dtype=dtype or raw.dtype, device=device(raw))
+
+
+def ones(shape: tuple[int, ...], like: Array, dtype: Any = None) -> Array:
+    """Ones in the library, dtype and device of `like`."""
+    raw = getval(like)
+    return namespace(raw).ones(shape, dtype=dtype or raw.dtype, device=device(raw))
+
+
+def full(shape: tuple[int, ...], value: float, like: Array, dtype: Any = None) -> Array:
+    """A constant array in the library, dtype and device of `like`."""
+    raw = getval(like)
+    return namespace(raw).full(shape, value, dtype=dtype or raw.dtype, device=device(raw))
+
+
+def zeros_like(x: Array) -> Array:
+    """Zeros in the shape, library, dtype and device of x."""
+    return zeros(tuple(x.shape), x)
+
+
+def ones_like(x: Array) -> Array:
+    """Ones in the shape, library, dtype and device of x."""
+    return ones(tuple(x.shape), x)
+
+
+def arange(stop: int, like: Array, dtype: Any = None) -> Array:
+    """0, 1, ..., stop - 1 in the library, dtype and device of `like`."""
+    raw = getval(like)
+    return namespace(raw).arange(stop, dtype=dtype or raw.dtype, device=device(raw))
+
+
+def asarray(values: Any, like: Array, dtype: Any = None) -> Array:
+    """Host values (a NumPy array) in the library and on the device of `like`, in its dtype unless another is given."""
+    raw = getval(like)
+    return namespace(raw).asarray(values, dtype=dtype or raw.dtype, device=device(raw))
+
+
+def constant(value: float, like: Array) -> float:
+    """The double `value` as an operand for arrays like `like`: exactly that double, in no dtype of its own."""
+    return value
+
+
+def pi(like: Array) -> float:
+    """pi as an operand for arrays like `like`."""
+    return math.pi

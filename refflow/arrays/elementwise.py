@@ -1,0 +1,295 @@
+"""Elementwise operations: arithmetic, functions, comparison and choice.
+
+Every derivative is written in the same vocabulary, so second derivatives need nothing more. Where NumPy has no
+accurate complex form the operation carries its own, so that the complex step differentiates every definition exactly
+(Squire and Trapp, 1998): comparisons and branches look at the real part.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from autograd.extend import defvjp
+from autograd.tracer import getval
+
+from refflow.arrays.namespaces import Array, is_array, namespace
+from refflow.arrays.shapes import unbroadcast
+from refflow.arrays.tracing import primitive
+
+
+def is_complex(x: Any) -> bool:
+    """Whether x is a NumPy array of complex numbers, as the complex step makes them."""
+    return isinstance(x, np.ndarray | np.generic) and x.dtype.kind == "c"
+
+
+def real(x: Any) -> Any:
+    """What comparisons look at: the real part of a complex array, anything else as it is, off the tape."""
+    value = getval(x)
+    return value.real if is_complex(value) else value
+
+
+def _function(name: str) -> Callable[[Array], Array]:
+    """The library's function of this name; for a Python float the one in `math`."""
+    scalar = getattr(math, name, None)
+
+    def call(x: Array) -> Array:
+        if isinstance(x, float | int) and scalar is not None and not is_array(x):
+            return scalar(x)
+        return getattr(namespace(x), name)(x)
+
+    call.__name__ = name
+    return call
+
+
+def _unary(name: str, doc: str) -> Callable[[Array], Array]:
+    call = _function(name)
+    call.__doc__ = doc
+    return primitive(call)
+
+
+# Arithmetic. The plain operators of Python call these on traced arrays.
+
+@primitive
+def add(x: Array, y: Array) -> Array:
+    """x + y."""
+    return x + y
+
+
+@primitive
+def subtract(x: Array, y: Array) -> Array:
+    """x - y."""
+    return x - y
+
+
+@primitive
+def multiply(x: Array, y: Array) -> Array:
+    """x y, element by element."""
+    return x * y
+
+
+@primitive
+def divide(x: Array, y: Array) -> Array:
+    """x / y, element by element."""
+    return x / y
+
+
+@primitive
+def negative(x: Array) -> Array:
+    """-x."""
+    return -x
+
+
+@primitive
+def power(x: Array, n: float) -> Array:
+    """x to a fixed power n, a Python number."""
+    return x**n
+
+
+defvjp(
+    add,
+    lambda ans, x, y: lambda g: unbroadcast(g, x),
+    lambda ans, x, y: lambda g: unbroadcast(g, y),
+)
+defvjp(
+    subtract,
+    lambda ans, x, y: lambda g: unbroadcast(g, x),
+    lambda ans, x, y: lambda g: unbroadcast(negative(g), y),
+)
+defvjp(
+    multiply,
+    lambda ans, x, y: lambda g: unbroadcast(multiply(g, y), x),
+    lambda ans, x, y: lambda g: unbroadcast(multiply(g, x), y),
+)
+defvjp(
+    divide,
+    lambda ans, x, y: lambda g: unbroadcast(divide(g, y), x),
+    lambda ans, x, y: lambda g: unbroadcast(negative(divide(multiply(g, ans), y)), y),
+)
+defvjp(negative, lambda ans, x: lambda g: negative(g))
+defvjp(power, lambda ans, x, n: lambda g: multiply(g, multiply(float(n), power(x, n - 1))))
+
+
+# Functions.
+
+exp = _unary("exp", "e to the x.")
+log = _unary("log", "The natural logarithm; of a Python float, a Python float.")
+sqrt = _unary("sqrt", "The square root.")
+sin = _unary("sin", "The sine of x in radians.")
+cos = _unary("cos", "The cosine of x in radians.")
+tanh = _unary("tanh", "The hyperbolic tangent.")
+
+
+@primitive
+def atan(x: Array) -> Array:
+    """The inverse tangent, in (-pi/2, pi/2)."""
+    return namespace(x).atan(x)
+
+
+@primitive
+def square(x: Array) -> Array:
+    """x squared."""
+    return x * x
+
+
+@primitive
+def expm1(x: Array) -> Array:
+    """e to the x, minus 1, accurate near 0."""
+    if is_complex(x):
+        a, b = x.real, x.imag
+        return np.expm1(a) * np.cos(b) - 2.0 * np.sin(0.5 * b) ** 2 + 1j * (np.exp(a) * np.sin(b))
+    return _function("expm1")(x)
+
+
+@primitive
+def log1p(x: Array) -> Array:
+    """log(1 + x), accurate near 0. NumPy's complex form is good to 1e-8 only, so it has its own here."""
+    if is_complex(x):
+        a, b = x.real, x.imag
+        return 0.5 * np.log1p(a * (2.0 + a) + b * b) + 1j * np.arctan2(b, 1.0 + a)
+    return _function("log1p")(x)
+
+
+@primitive
+def abs(x: Array) -> Array:
+    """|x| for real x; for complex x the analytic branch x or -x that agrees with it on the real line."""
+    if is_complex(x):
+        return np.where(x.real < 0.0, -x, x)
+    return namespace(x).abs(x)
+
+
+@primitive
+def softplus(x: Array) -> Array:
+    """log(1 + e^x) = max(x, 0) + log1p(e^-|x|), accurate at both ends."""
+    return maximum(x, 0.0) + log1p(exp(-abs(x)))
+
+
+@primitive
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + e^-x), accurate in relative terms at both ends."""
+    e = exp(-abs(x))
+    return where(greater_equal(x, 0.0), 1.0 / (1.0 + e), e / (1.0 + e))
+
+
+def log_sigmoid(x: Array) -> Array:
+    """log(1 / (1 + e^-x)) = -softplus(-x)."""
+    return negative(softplus(negative(x)))
+
+
+defvjp(exp, lambda ans, x: lambda g: multiply(g, ans))
+defvjp(log, lambda ans, x: lambda g: divide(g, x))
+defvjp(sqrt, lambda ans, x: lambda g: divide(multiply(0.5, g), ans))
+defvjp(sin, lambda ans, x: lambda g: multiply(g, cos(x)))
+defvjp(cos, lambda ans, x: lambda g: negative(multiply(g, sin(x))))
+defvjp(tanh, lambda ans, x: lambda g: multiply(g, subtract(1.0, multiply(ans, ans))))
+defvjp(atan, lambda ans, x: lambda g: divide(g, add(1.0, multiply(x, x))))
+defvjp(square, lambda ans, x: lambda g: multiply(g, multiply(2.0, x)))
+defvjp(expm1, lambda ans, x: lambda g: multiply(g, exp(x)))
+defvjp(log1p, lambda ans, x: lambda g: divide(g, add(1.0, x)))
+defvjp(abs, lambda ans, x: lambda g: multiply(g, sign(x)))
+defvjp(softplus, lambda ans, x: lambda g: multiply(g, sigmoid(x)))
+defvjp(sigmoid, lambda ans, x: lambda g: multiply(g, multiply(ans, sigmoid(negative(x)))))
+
+
+# Comparison: answers are plain arrays of bool, never traced.
+
+def _comparison(name: str, doc: str) -> Callable[[Array, Array], Array]:
+    def compare(x: Array, y: Array) -> Array:
+        return getattr(namespace(x, y), name)(real(x), real(y))
+
+    compare.__name__, compare.__doc__ = name, doc
+    return compare
+
+
+less = _comparison("less", "x < y, of real parts.")
+less_equal = _comparison("less_equal", "x <= y, of real parts.")
+greater = _comparison("greater", "x > y, of real parts.")
+greater_equal = _comparison("greater_equal", "x >= y, of real parts.")
+equal = _comparison("equal", "x == y, of real parts.")
+
+
+def _test(name: str, doc: str) -> Callable[..., Array]:
+    def test(*xs: Array) -> Array:
+        return getattr(namespace(*xs), name)(*map(getval, xs))
+
+    test.__name__, test.__doc__ = name, doc
+    return test
+
+
+logical_and = _test("logical_and", "Both.")
+logical_or = _test("logical_or", "Either, or both.")
+logical_not = _test("logical_not", "Not.")
+isfinite = _test("isfinite", "Neither infinite nor NaN.")
+isnan = _test("isnan", "NaN.")
+
+
+def sign(x: Array) -> Array:
+    """-1, 0 or 1, a constant for derivatives."""
+    return namespace(x).sign(real(x))
+
+
+# Choice.
+
+@primitive
+def where(condition: Array, x: Array, y: Array) -> Array:
+    """x where the condition holds, else y. Both are evaluated: clean the input of a branch that may not be finite."""
+    return namespace(condition).where(condition, x, y)
+
+
+defvjp(
+    where,
+    None,
+    lambda ans, c, x, y: lambda g: unbroadcast(where(c, g, 0.0), x),
+    lambda ans, c, x, y: lambda g: unbroadcast(where(c, 0.0, g), y),
+)
+
+
+@primitive
+def maximum(x: Array, y: Array) -> Array:
+    """The larger of the two; NaN if either is. At a tie the derivative belongs to x."""
+    if is_complex(x) or is_complex(y):
+        return np.where(np.real(x) >= np.real(y), x, y)
+    return namespace(x, y).maximum(x, y)
+
+
+@primitive
+def minimum(x: Array, y: Array) -> Array:
+    """The smaller of the two; NaN if either is. At a tie the derivative belongs to x."""
+    if is_complex(x) or is_complex(y):
+        return np.where(np.real(x) <= np.real(y), x, y)
+    return namespace(x, y).minimum(x, y)
+
+
+defvjp(
+    maximum,
+    lambda ans, x, y: lambda g: unbroadcast(where(greater_equal(x, y), g, 0.0), x),
+    lambda ans, x, y: lambda g: unbroadcast(where(greater_equal(x, y), 0.0, g), y),
+)
+defvjp(
+    minimum,
+    lambda ans, x, y: lambda g: unbroadcast(where(less_equal(x, y), g, 0.0), x),
+    lambda ans, x, y: lambda g: unbroadcast(where(less_equal(x, y), 0.0, g), y),
+)
+
+
+def clip(x: Array, low: float, high: float) -> Array:
+    """x moved to the nearer end where it lies outside [low, high]; the derivative there is 0."""
+    return minimum(maximum(x, low), high)
+
+
+def logaddexp(x: Array, y: Array) -> Array:
+    """log(e^x + e^y) = max(x, y) + log1p(e^-|x - y|)."""
+    return add(maximum(x, y), log1p(exp(negative(abs(subtract(x, y))))))
+
+
+def piecewise(conditions: Sequence[Array], pieces: Sequence[Array]) -> Array:
+    """The piece of the first condition that holds, else the last piece: `len(pieces) == len(conditions) + 1`.
+
+    One name for a choice among several formulas, so that arithmetics in which a condition may be undecided (balls)
+    can join the pieces that remain possible.
+    """
+    chosen = pieces[-1]
+    for condition, piece in zip(reversed(conditions), reversed(pieces[:-1]), strict=True):
+        chosen = where(condition, piece, chosen)
+    return chosen
+

@@ -1,0 +1,150 @@
+"""The flow: a base density seen through a bijection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from refflow import arrays as xp
+from refflow.arrays import Array
+from refflow.bijections import Bijection
+from refflow.distributions import Distribution
+from refflow.errors import DTypeError, ShapeError, StructureError
+from refflow.parameters import Module, first_array, module
+from refflow.preprocessing import Dequantization
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+Seed = int | np.random.Generator
+
+
+@module
+class Flow(Module):
+    r"""A density on data, by change of variables. With a base density p_Z and a bijection f from data to latent,
+
+        z = f(x),   log p_X(x) = log p_Z(f(x)) + log|det df/dx|                    (1)
+        x = f^-1(z),   z ~ p_Z                                                     (2)
+
+    Events have the base's shape. Log-densities are in nats, of the data as they came: preprocessing is part of f.
+    `dequantization`, if any, says how integer data become real; `fit` and `score` use it, `log_prob` never does.
+
+    >>> flow = Flow(StandardNormal((2,)), ElementwiseAffine(np.zeros(2), np.zeros(2)))
+    >>> flow.log_prob(np.zeros((1, 2)))
+    array([-1.83787707])
+    """
+
+    base: Distribution
+    bijection: Bijection
+    dequantization: Dequantization | None = None
+
+    def __post_init__(self) -> None:
+        shape = self.bijection.event_shape
+        if len(self.base.shape) != self.bijection.event_rank or shape not in (None, self.base.shape):
+            raise StructureError(
+                f"expected a base whose events fit the bijection's (rank {self.bijection.event_rank}, shape {shape}), "
+                f"got a base with events of shape {self.base.shape}"
+            )
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The shape of one data point."""
+        return self.base.shape
+
+    @property
+    def context_dim(self) -> int:
+        """How many context columns the flow is conditioned on; 0 if none."""
+        return self.bijection.context_dim
+
+    def encode(self, x: Array, context: Array | None = None) -> Array:
+        """z = f(x), of the shape of x. Points outside the domain of f have no latent: their rows are NaN."""
+        x, context = self._checked(x, context, "x")
+        z, log_det = self.bijection.forward(x, context)
+        outside = xp.equal(log_det, -float("inf"))
+        return xp.where(xp.reshape(outside, (*outside.shape, *(1,) * len(self.event_shape))), float("nan"), z)
+
+    def decode(self, z: Array, context: Array | None = None) -> Array:
+        """x = f^-1(z), of the shape of z."""
+        z, context = self._checked(z, context, "z")
+        return self.bijection.inverse(z, context)[0]
+
+    def log_prob(self, x: Array, context: Array | None = None) -> Array:
+        """log p(x) in nats by (1), of the batch shape of x; minus infinity outside the support, NaN where x has one."""
+        x, context = self._checked(x, context, "x")
+        z, log_det = self.bijection.forward(x, context)
+        log_p = self.base.log_prob(z) + log_det  # (1)
+        largest = xp.max(xp.abs(xp.real(x)), axis=tuple(range(-len(self.event_shape), 0)))
+        return xp.where(xp.equal(largest, float("inf")), -float("inf"), log_p)
+
+    def sample(self, n: int, context: Array | None = None, *, seed: Seed) -> Array:
+        """n draws by (2), of shape `(n, *event_shape)`; given a context `(..., C)`, n for each of its rows, of shape
+        `(n, ..., *event_shape)`."""
+        return self.sample_and_log_prob(n, context, seed=seed)[0]
+
+    def sample_and_log_prob(self, n: int, context: Array | None = None, *, seed: Seed) -> tuple[Array, Array]:
+        """Draws by (2) and their log-densities, for less than the price of both apart."""
+        if not isinstance(n, int | np.integer) or n < 0:
+            raise ShapeError(f"expected a number n >= 0 of samples, got {n!r}")
+        like = first_array(self)
+        context = self._checked_context(context, like)
+        batch = (int(n),) if context is None else (int(n), *context.shape[:-1])
+        z = self.base.sample(batch, np.random.default_rng(seed), like)
+        if context is not None:
+            context = xp.broadcast_to(context, (*batch, context.shape[-1]))
+        x, log_det = self.bijection.inverse(z, context)  # (2)
+        return x, self.base.log_prob(z) - log_det
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the flow to one self-describing file; see `refflow.files`."""
+        from refflow import files
+
+        return files.save(self, path)
+
+    def _checked(self, x: Array, context: Array | None, name: str) -> tuple[Array, Array | None]:
+        """x and context with one batch shape, or an error that says what was expected."""
+        if not xp.is_array(x):
+            raise DTypeError(f"expected {name} to be an array of shape (..., {self._shape_text()}), got a {type(x).__name__}")
+        rank = len(self.event_shape)
+        if tuple(x.shape[max(len(x.shape) - rank, 0) :]) != self.event_shape:
+            raise ShapeError(f"expected {name} of shape (..., {self._shape_text()}), got {tuple(x.shape)}")
+        require_floating(x, name)
+        xp.require_same_library(name, x, like=self._like(x))
+        context = self._checked_context(context, x)
+        if context is None:
+            return x, None
+        batch = np.broadcast_shapes(tuple(x.shape[: len(x.shape) - rank]), tuple(context.shape[:-1]))
+        return xp.broadcast_to(x, (*batch, *self.event_shape)), xp.broadcast_to(context, (*batch, context.shape[-1]))
+
+    def _checked_context(self, context: Array | None, like: Array) -> Array | None:
+        dim = self.context_dim
+        if dim == 0:
+            if context is not None:
+                raise ShapeError("expected no context: this flow is unconditional")
+            return None
+        if context is None or not xp.is_array(context) or not context.shape or context.shape[-1] != dim:
+            came = "none" if context is None else str(getattr(context, "shape", type(context).__name__))
+            raise ShapeError(f"expected a context of shape (..., {dim}), got {came}")
+        require_floating(context, "context")
+        xp.require_same_library("context", context, like)
+        return context
+
+    def _like(self, x: Array) -> Array:
+        """An array of the flow, or x itself if the flow has none."""
+        leaf = first_array(self)
+        return x if xp.shape(leaf) == () else leaf
+
+    def _shape_text(self) -> str:
+        return ", ".join(map(str, self.event_shape))
+
+
+def require_floating(x: Array, name: str) -> None:
+    """Refuse integers and booleans: they have probabilities, not densities."""
+    dtype = xp.namespace(x).asarray(x.dtype.type(0)).dtype if isinstance(x, np.generic) else x.dtype
+    kind = str(dtype).rpartition(".")[2]
+    if not kind.startswith(("float", "complex", "longdouble", "bfloat")):
+        raise DTypeError(
+            f"expected {name} of a floating dtype, got {kind}: integer data have no density. Dequantise them "
+            f"(refflow.Dequantization, used by fit and score) or convert them to float if they are measurements"
+        )
