@@ -64,10 +64,14 @@ def _tree(value: Any, everything: bool) -> Tree | None:
         if not (everything or value.trainable):
             return EMPTY
         found = {name: _tree(getattr(value, name), everything) for name in field_names(type(value))}
-        return EMPTY if all(branch is None or branch is EMPTY for branch in found.values()) else {name: branch for name, branch in found.items() if not (branch is None or branch is EMPTY)}
+        return EMPTY if all(map(_is_empty, found.values())) else {name: branch for name, branch in found.items() if not _is_empty(branch)}
     if isinstance(value, tuple) and any(isinstance(v, Module) or xp.is_array(v) for v in value):
         return tuple(_tree(v, everything) for v in value)
     return None
+
+
+def _is_empty(branch: Tree | None) -> bool:
+    return branch is None or branch is EMPTY
 
 
 def parameters(m: Any) -> Tree:
@@ -85,12 +89,12 @@ def bind(m: T, tree: Tree) -> T:
 
     The tree must have the structure of `parameters(m)` and its shapes; library, device and dtype may differ.
     """
-    return _bind(m, tree, everything=False)
+    return _replace(m, tree, False, type(m).__name__)  # type: ignore[no-any-return]
 
 
 def bind_arrays(m: T, tree: Tree) -> T:
     """Return the module with all its arrays, frozen ones included, replaced; the inverse of `arrays`."""
-    return _bind(m, tree, everything=True)
+    return _replace(m, tree, True, type(m).__name__)  # type: ignore[no-any-return]
 
 
 def map_arrays(function: Callable[[Array], Array], m: T) -> T:
@@ -101,13 +105,6 @@ def map_arrays(function: Callable[[Array], Array], m: T) -> T:
     ElementwiseAffine(log_scale=float32[2], shift=float32[2])
     """
     return bind_arrays(m, xp.tree_map(function, arrays(m)))
-
-
-def _bind(m: T, tree: Tree, everything: bool) -> T:
-    expected, got = _tree(m, everything), xp.leaves(tree)
-    if len(got) != len(xp.leaves(expected)):
-        raise StructureError(f"expected a tree of {len(xp.leaves(expected))} arrays, got {len(got)}")
-    return _replace(m, tree, everything, type(m).__name__)  # type: ignore[no-any-return]
 
 
 def _replace(value: Any, tree: Any, everything: bool, where: str) -> Any:
@@ -122,8 +119,9 @@ def _replace(value: Any, tree: Any, everything: bool, where: str) -> Any:
         return tuple(_replace(v, t, everything, f"{where}.{i}") for i, (v, t) in pairs)
     if isinstance(value, Module) and isinstance(tree, dict):
         names = field_names(type(value)) if everything or value.trainable else ()
-        if not tree.keys() <= set(names):
-            raise StructureError(f"expected names among {list(names)} at {where}, got {sorted(map(str, tree))}")
+        missing = [n for n in names if n not in tree and not _is_empty(_tree(getattr(value, n), everything))]
+        if missing or not tree.keys() <= set(names):
+            raise StructureError(f"expected the arrays below {[*tree, *missing]} at {where}, got {list(tree)}")
         changed = {n: _replace(getattr(value, n), t, everything, f"{where}.{n}") for n, t in tree.items()}
         return replace(value, **changed) if changed else value
     raise StructureError(f"expected the tree that parameters() gives at {where}, got {_brief(tree)}")
@@ -190,7 +188,18 @@ def tree_equal(a: Tree, b: Tree) -> bool:
 
 def first_array(m: Any) -> Array:
     """The first array of a module: what library, device and dtype it computes in. NumPy float64 if it has none."""
-    return next(iter(xp.leaves(arrays(m))), np.zeros(()))
+    return next(_each_array(m), np.zeros(()))
+
+
+def _each_array(value: Any) -> Iterator[Array]:
+    if isinstance(value, Module):
+        for name in field_names(type(value)):
+            yield from _each_array(getattr(value, name))
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _each_array(part)
+    elif xp.is_array(value):
+        yield value
 
 
 def _describe(value: Any, indent: str = "") -> str:
