@@ -1,15 +1,19 @@
 """How likely held-out data are under a flow, with the error of that number."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from refflow import arrays as xp
 from refflow.bijections.base import event_size
+from refflow.errors import StructureError
 from refflow.flow import Flow
 from refflow.observations import Observations, observations
 from refflow.parameters import first_array
+from refflow.preprocessing import Dequantization
 
 
 @dataclass(frozen=True)
@@ -62,23 +66,41 @@ def score(
     """
     data = observations(flow, x, context)
     rng = np.random.default_rng(seed)
-    pieces = [
-        _mean_log_prob(flow, data.rows(slice(i, i + batch_size)), draws, rng) for i in range(0, len(data), batch_size)
-    ]
-    size, noise = event_size(flow.event_shape), flow.dequantization
+    dtype = host_dtype(flow)
+    blocks = (data.rows(slice(i, i + batch_size)) for i in range(0, len(data), batch_size))
+    values = [mean_log_prob(partial(log_prob_rows, flow), b, flow.dequantization, draws, rng, dtype) for b in blocks]
+    return summary(np.concatenate(values), flow.event_shape, flow.dequantization)
+
+
+def summary(log_prob: np.ndarray, event_shape: tuple[int, ...], noise: Dequantization | None) -> Score:
+    """The score made of values for single rows."""
+    size = event_size(event_shape)
     quantised = noise is not None and noise.quantised(size) == size
-    return Score(np.concatenate(pieces), size, quantised, 0.0 if noise is None else noise.log_cell(size))
+    return Score(log_prob, size, quantised, 0.0 if noise is None else noise.log_cell(size))
 
 
-def _mean_log_prob(flow: Flow, data: Observations, draws: int, rng: np.random.Generator) -> np.ndarray:
-    if flow.dequantization is None:
-        return log_prob_rows(flow, data)
-    dtype = np.dtype(str(first_array(flow).dtype).rpartition(".")[2])
+def mean_log_prob(
+    density: Callable[[Observations], np.ndarray],
+    data: Observations,
+    noise: Dequantization | None,
+    draws: int,
+    rng: np.random.Generator,
+    dtype: np.dtype,
+) -> np.ndarray:
+    """For every row the mean over dequantisation draws of a log-density; the log-density itself without noise."""
+    if noise is None:
+        return density(replace(data, x=data.x.astype(dtype)))
+    if draws < 1:
+        raise StructureError(f"expected at least one dequantisation draw, got {draws}")
     total = np.zeros(len(data))
     for _ in range(draws):
-        noisy = flow.dequantization.noisy(data.x, rng, dtype)
-        total += log_prob_rows(flow, Observations(noisy, data.context))
+        total += density(replace(data, x=noise.noisy(data.x, rng, dtype)))
     return total / draws
+
+
+def host_dtype(flow: Flow) -> np.dtype:
+    """The NumPy dtype of the flow's parameters."""
+    return np.dtype(str(first_array(flow).dtype).rpartition(".")[2])
 
 
 def log_prob_rows(flow: Flow, data: Observations) -> np.ndarray:

@@ -24,7 +24,7 @@ from refflow.flow import Flow
 from refflow.observations import Observations, constant_columns, observations
 from refflow.optimizers import Adam, Flat, Moments, Schedule, clip_norm, optimizer, schedule_function
 from refflow.parameters import Module, bind, field_names, first_array, parameters
-from refflow.scoring import log_prob_rows
+from refflow.scoring import host_dtype, log_prob_rows
 
 MAX_HALVINGS = 12
 """How often a non-finite loss may halve the step before training gives up: 2^-12 of the step is no step."""
@@ -206,11 +206,6 @@ def _split(
         raise DataError(f"expected more than {held} rows to hold {held} out for validation, got {len(data)}")
     order = np.random.default_rng((seed, 0)).permutation(len(data))
     return data.rows(np.sort(order[held:])), data.rows(np.sort(order[:held]))
-
-
-def host_dtype(flow: Flow) -> np.dtype:
-    """The NumPy dtype of the flow's parameters."""
-    return np.dtype(str(first_array(flow).dtype).rpartition(".")[2])
 
 
 def real_rows(flow: Flow, data: Observations, rng: np.random.Generator) -> Observations:

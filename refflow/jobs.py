@@ -1,0 +1,197 @@
+"""The main job: from a task to a trained flow, its score beside the baselines, and pictures.
+
+Choices are made on training and validation rows; the test rows are looked at once, by `evaluate`, and `log_look`
+writes that down.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refflow import pictures
+from refflow.baselines import Baseline, gaussian, mixture
+from refflow.bijections import Logit
+from refflow.errors import DataError, MissingExtraError
+from refflow.flow import Flow
+from refflow.recipes import nice, realnvp
+from refflow.scoring import Score, mean_log_prob, score, summary
+from refflow.tasks import Task, preprocessing, real_values
+from refflow.training import History, fit
+
+RECIPES: dict[str, Callable[..., Flow]] = {"realnvp": realnvp, "nice": nice}
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    score: Score
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job found: the flow, its history, the table and the worst round-trip error."""
+
+    task: Task
+    flow: Flow
+    history: History
+    rows: tuple[Row, ...]
+    round_trip: float
+    remarks: tuple[str, ...]
+
+    @property
+    def bits(self) -> bool:
+        """Whether scores are in bits per dimension: all coordinates quantised."""
+        return self.rows[0].score.quantised
+
+    def paired(self) -> list[tuple[str, float, float]]:
+        """For every baseline, the mean per-row advantage of the flow and half its 95 % interval (normal
+        approximation), in the table's unit, positive where the flow is better."""
+        flow, *others = self.rows
+        unit = flow.score.dim * float(np.log(2.0)) if self.bits else 1.0
+        found = []
+        for row in others:
+            gain = (flow.score.log_prob - row.score.log_prob) / unit
+            half = 1.96 * float(np.std(gain, ddof=1)) / len(gain) ** 0.5 if len(gain) > 1 else float("nan")
+            found.append((row.name, float(np.mean(gain)), half))
+        return found
+
+
+def build(task: Task, model: str, seed: int, dtype: str, **choices: Any) -> Flow:
+    """An untrained flow of the recipe for the task's data."""
+    options = {**task.choices["model"], **choices}
+    dim = task.train.x.shape[1]
+    return RECIPES[model](
+        dim, **options, preprocessing=preprocessing(task, dtype, seed), dequantization=task.dequantization,
+        context_dim=0 if task.train.context is None else task.train.context.shape[1], seed=seed, dtype=dtype,
+    )  # fmt: skip
+
+
+def train(flow: Flow, task: Task, *, seed: int, **options: Any) -> tuple[Flow, History]:
+    """Fit the flow to the task's training rows with the task's choices, changed by the options."""
+    v = task.validation
+    held = (v.x,) if v.context is None else (v.x, v.context)
+    return fit(
+        flow, task.train.x, context=task.train.context, validation=held, seed=seed, **{**task.choices["fit"], **options}
+    )
+
+
+def evaluate(task: Task, flow: Flow, history: History, seconds: float, model: str, draws: int, seed: int) -> Outcome:
+    """Score the test rows under the flow and the baselines, with the same noise for all."""
+    test = task.test
+    began = time.perf_counter()
+    rows = [Row(model, score(flow, test.x, test.context, draws=draws, seed=seed), seconds)]
+    remarks = list(task.remarks)
+    for build_baseline in baselines(task, seed):
+        began = time.perf_counter()
+        try:
+            found = build_baseline()
+        except DataError as error:
+            remarks.append(f"no Gaussian baseline: {error}")
+            continue
+        if found is None:
+            remarks.append("no Gaussian mixture beside the flow: pip install 'refflow[mixture]'")
+            continue
+        rows.append(Row(found.name, baseline_score(task, found, draws, seed), time.perf_counter() - began))
+    return Outcome(task, flow, history, tuple(rows), round_trip_error(task, flow, seed), tuple(remarks))
+
+
+def baselines(task: Task, seed: int) -> list[Callable[[], Baseline | None]]:
+    """The Gaussian in the data's space, the Gaussian behind the logit if there is one, and the mixture. They see no
+    context."""
+    rng = np.random.default_rng((seed, 5))
+    copies = 1 if task.dequantization is None else 4
+    x = np.concatenate([real_values(task, task.train, rng, np.dtype("float64")) for _ in range(copies)])
+    held = real_values(task, task.validation, rng, np.dtype("float64"))
+    maps = [] if task.bounds is None else [Logit(task.alpha, *task.bounds)]
+    found: list[Callable[[], Baseline | None]] = [lambda: gaussian(x, name="Gaussian")]
+    if maps:
+        found.append(lambda: gaussian(x, maps, name=f"Gaussian after logit({task.alpha:g})"))
+    found.append(lambda: mixture(x, held, maps, seed))
+    return found
+
+
+def baseline_score(task: Task, baseline: Baseline, draws: int, seed: int) -> Score:
+    """The test rows under a baseline, with the noise that `score` draws for the flow."""
+    values = mean_log_prob(
+        lambda data: baseline.log_prob(data.x), task.test, task.dequantization, draws, np.random.default_rng(seed),
+        np.dtype("float64"),
+    )  # fmt: skip
+    return summary(values, task.test.x.shape[1:], task.dequantization)
+
+
+def round_trip_error(task: Task, flow: Flow, seed: int) -> float:
+    """max |decode(encode(x)) - x| over the test rows, in float64 arithmetic on the flow's parameters."""
+    x = real_values(task, task.test, np.random.default_rng((seed, 6)), np.dtype("float64"))
+    context = task.test.context
+    return float(np.max(np.abs(flow.decode(flow.encode(x, context), context) - x)))
+
+
+def report(outcome: Outcome) -> dict[str, Any]:
+    """The outcome as plain values, for JSON."""
+    rows = []
+    for row in outcome.rows:
+        value, error = (
+            (row.score.bits_per_dim, row.score.bits_standard_error)
+            if outcome.bits
+            else (row.score.mean, row.score.standard_error)
+        )
+        rows.append({"model": row.name, "test": value, "standard_error": error, "seconds": round(row.seconds, 2)})
+    history = outcome.history
+    return {
+        "data": outcome.task.name,
+        "unit": "bits/dim (lower is better)" if outcome.bits else "nats a row (higher is better)",
+        "rows": [len(outcome.task.train), len(outcome.task.validation), len(outcome.task.test)],
+        "scores": rows,
+        "paired_advantage_of_flow": [
+            {"over": name, "mean": mean, "half_width_95": half} for name, mean, half in outcome.paired()
+        ],
+        "round_trip_error": outcome.round_trip,
+        "epochs": len(history.epochs),
+        "best_epoch": history.best_epoch,
+        "stopped": history.stopped,
+        "events": history.events,
+        "remarks": list(outcome.remarks),
+    }
+
+
+def log_look(path: Path, found: dict[str, Any]) -> None:
+    """Append one line for one look at the test rows."""
+    line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "data": found["data"], "scores": found["scores"]}
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(line) + "\n")
+
+
+def draw_pictures(outcome: Outcome, folder: Path, seed: int) -> tuple[list[Path], str]:
+    """The training curve and samples beside data; and a remark where matplotlib is missing."""
+    task, flow = outcome.task, outcome.flow
+    try:
+        made = [pictures.training_curve(outcome.history, folder / "curve.png", bits=outcome.bits)]
+        if task.image is not None:
+            real = task.test.x[:100].astype(float)
+            drawn = sample_levels(flow, 100, seed=seed)
+            made.append(pictures.image_grid(real, drawn, task.image, folder / "samples.png"))
+        else:
+            count = min(len(task.test), 2000)
+            rows = task.test.rows(slice(0, count))
+            drawn = sample_levels(flow, 1, seed=seed, context=rows.context)[0] if rows.context is not None else None
+            drawn = sample_levels(flow, count, seed=seed) if drawn is None else drawn
+            made.append(pictures.scatter_pairs(rows.x, drawn, folder / "samples.png", task.columns))
+    except MissingExtraError as error:
+        return [], str(error)
+    return made, ""
+
+
+def sample_levels(flow: Flow, n: int, *, seed: int, context: Any = None) -> np.ndarray:
+    """Samples on the host, like the data: quantised coordinates on their levels."""
+    from refflow.arrays import to_numpy
+
+    x = to_numpy(flow.sample(n, context, seed=seed)).astype(np.float64)
+    return x if flow.dequantization is None else flow.dequantization.levels(x)

@@ -1,0 +1,116 @@
+"""Tasks: data split for training, and how they enter a flow.
+
+Rows are split once: the digits in file order, as everybody splits them, other data by a permutation drawn from the
+seed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refflow.bijections import Bijection, Logit
+from refflow.data import DIGITS_SPLIT, load_digits
+from refflow.errors import DataError
+from refflow.observations import Observations, constant_columns, require_finite
+from refflow.parameters import map_arrays
+from refflow.preprocessing import Dequantization, standardize
+from refflow.tables import Table, quantisation_steps, tied_columns
+
+DIGITS_CHOICES: dict[str, Any] = {
+    "model": {"layers": 8, "hidden": (128, 128), "dropout": 0.2, "mask": "alternating"},
+    "fit": {"epochs": 300, "ema": 0.999, "learning_rate": 1e-3},
+}
+"""Chosen on the validation rows of the digits; `validation/digits_choices.md` has the runs."""
+
+TABLE_CHOICES: dict[str, Any] = {
+    "model": {"layers": 8, "hidden": (64, 64), "dropout": 0.0, "mask": "alternating"},
+    "fit": {"epochs": 200, "ema": 0.99, "learning_rate": 2e-3, "patience": 60},
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """Data split for training, and how they enter the flow."""
+
+    name: str
+    train: Observations
+    validation: Observations
+    test: Observations
+    dequantization: Dequantization | None
+    bounds: tuple[float, float] | None
+    alpha: float
+    image: tuple[int, int] | None = None
+    columns: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    choices: dict[str, Any] = field(default_factory=lambda: TABLE_CHOICES)
+
+
+def digits_task() -> Task:
+    """The digits in file order, pixels as levels 0 .. 16 in [0, 17), logit(0.05)."""
+    images, _ = load_digits()
+    first, second = DIGITS_SPLIT
+    parts = (Observations(images[a:b]) for a, b in ((0, first), (first, second), (second, len(images))))
+    return Task("digits", *parts, Dequantization((1.0,)), (0.0, 17.0), 0.05, (8, 8), choices=DIGITS_CHOICES)
+
+
+def table_task(
+    table: Table,
+    name: str,
+    *,
+    seed: int,
+    context: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    test: float = 0.1,
+    validation: float = 0.1,
+    bounds: tuple[float, float] | None = None,
+    alpha: float = 0.05,
+) -> Task:
+    """A user's table: checked, dequantised where its values repeat on a grid, and split by the seed."""
+    require_finite(table.values, name)
+    context_numbers = table.column_numbers(context)
+    rest = table.without([*context_numbers, *table.column_numbers(drop)])
+    x, remarks = rest.values, []
+    if x.shape[1] == 0:
+        raise DataError(f"expected columns to model in {name}, got none beside the context and the dropped ones")
+    if constant := constant_columns(x):
+        raise DataError(f"expected columns that vary in {name}, got constant columns {_labels(rest, constant)}: --drop them")
+    steps = quantisation_steps(x)
+    if any(steps):
+        found = [i for i, s in enumerate(steps) if s]
+        text = ", ".join(f"{label} (step {steps[i]:g})" for i, label in zip(found, _labels(rest, found), strict=True))
+        remarks.append(f"dequantised, because values repeat on a grid: {text}")
+    if tied := tied_columns(x, steps):
+        remarks.append(f"values repeat off any decimal grid in {_labels(rest, tied)}: likelihoods may be inflated")
+    order = np.random.default_rng((seed, 3)).permutation(len(x))
+    cut_test, cut_held = len(x) - max(1, round(test * len(x))), max(1, round(validation * len(x)))
+    if cut_test - cut_held < 2:
+        raise DataError(f"expected at least 4 rows to split for training, validation and test in {name}, got {len(x)}")
+    data = Observations(x, table.values[:, context_numbers] if context_numbers else None)
+    pieces = (order[: cut_test - cut_held], order[cut_test - cut_held : cut_test], order[cut_test:])
+    return Task(
+        Path(name).stem, *(data.rows(np.sort(p)) for p in pieces), Dequantization(steps) if any(steps) else None,
+        bounds, alpha, columns=rest.columns, remarks=tuple(remarks),
+    )  # fmt: skip
+
+
+def _labels(table: Table, numbers: Sequence[int]) -> list[str]:
+    return [table.columns[i] if table.columns else str(i) for i in numbers]
+
+
+def preprocessing(task: Task, dtype: Any, seed: int) -> list[Bijection]:
+    """Logit if there are bounds, then standardisation by the training rows."""
+    maps: list[Bijection] = [] if task.bounds is None else [Logit(task.alpha, *task.bounds)]
+    x = real_values(task, task.train, np.random.default_rng((seed, 4)), np.dtype("float64"))
+    for f in maps:
+        x, log_det = f.forward(x)
+        if not np.isfinite(log_det).all():
+            raise DataError(f"expected all rows inside the bounds {task.bounds}, got row {int(np.argmin(log_det))} outside")
+    return [*maps, map_arrays(lambda a: a.astype(dtype), standardize(x))]
+
+
+def real_values(task: Task, data: Observations, rng: np.random.Generator, dtype: np.dtype) -> np.ndarray:
+    """The rows as points of the line, dequantised if they are quantised."""
+    return data.x.astype(dtype) if task.dequantization is None else task.dequantization.noisy(data.x, rng, dtype)
