@@ -39,7 +39,9 @@ def _say(text: str) -> None:
 @app.command()
 def train(  # noqa: PLR0917
     data: Annotated[str, typer.Argument(help="`digits`, a .csv or .npy file, or `-`.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for model, pictures and report; NAME-flow by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for model, pictures and report; NAME-flow by default.")
+    ] = None,
     model: Annotated[str, typer.Option(help="The recipe: realnvp or nice.")] = "realnvp",
     layers: Annotated[int | None, typer.Option(help="Number of couplings.")] = None,
     hidden: Annotated[str | None, typer.Option(help="Widths of the hidden layers, such as 128,128.")] = None,
@@ -152,7 +154,9 @@ def _print_table(found: dict[str, Any]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 110)
     console.print(table)
     print(f"worst round-trip error |decode(encode(x)) - x|: {found['round_trip_error']:.1e}")
-    print(f"kept epoch {found['best_epoch']} of {found['epochs']} ({found['stopped']}); peak memory {_peak_megabytes()} MB")
+    print(
+        f"kept epoch {found['best_epoch']} of {found['epochs']} ({found['stopped']}); peak memory {_peak_megabytes()} MB"
+    )
 
 
 def _peak_megabytes() -> str:
@@ -221,7 +225,9 @@ def _blocks(data: str, context: str, drop: str, context_dim: int) -> Any:
         return
     for block in read_blocks(data):
         chosen = block.column_numbers(_names(context))
-        _require(len(chosen) == context_dim, f"the model is conditioned on {context_dim} columns: name them with --context")
+        _require(
+            len(chosen) == context_dim, f"the model is conditioned on {context_dim} columns: name them with --context"
+        )
         rest = block.without([*chosen, *block.column_numbers(_names(drop))])
         yield Observations(rest.values, block.values[:, chosen] if chosen else None)
 

@@ -63,7 +63,7 @@ class StandardNormal(Distribution):
 class DiagonalNormal(Distribution):
     r"""N(m, diag exp(2 a)), with mean m and log standard deviation a, trainable:
 
-        log p(z) = -1/2 sum_i ((z_i - m_i) exp(-a_i))^2 - sum_i a_i - D/2 log(2 pi).
+    log p(z) = -1/2 sum_i ((z_i - m_i) exp(-a_i))^2 - sum_i a_i - D/2 log(2 pi).
     """
 
     mean: Array

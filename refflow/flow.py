@@ -105,7 +105,9 @@ class Flow(Module):
     def _checked(self, x: Array, context: Array | None, name: str) -> tuple[Array, Array | None]:
         """x and context with one batch shape, or an error that says what was expected."""
         if not xp.is_array(x):
-            raise DTypeError(f"expected {name} to be an array of shape (..., {self._shape_text()}), got a {type(x).__name__}")
+            raise DTypeError(
+                f"expected {name} to be an array of shape (..., {self._shape_text()}), got a {type(x).__name__}"
+            )
         rank = len(self.event_shape)
         if tuple(x.shape[max(len(x.shape) - rank, 0) :]) != self.event_shape:
             raise ShapeError(f"expected {name} of shape (..., {self._shape_text()}), got {tuple(x.shape)}")

@@ -26,6 +26,7 @@ from refflow.training import History, fit
 
 RECIPES: dict[str, Callable[..., Flow]] = {"realnvp": realnvp, "nice": nice}
 
+
 @dataclass(frozen=True)
 class Row:
     """One line of the table."""

@@ -16,7 +16,12 @@ from refflow.training import Callback, Epoch, FitResult, History, negative_log_l
 
 
 def fit_lbfgs(
-    flow: Flow, train: Observations, held_out: Observations | None, iterations: int, seed: int, callback: Callback | None
+    flow: Flow,
+    train: Observations,
+    held_out: Observations | None,
+    iterations: int,
+    seed: int,
+    callback: Callback | None,
 ) -> FitResult:
     """Minimise the mean -log p with one fixed draw of noise; keep the iterate that is best on the held-out rows.
 
@@ -28,7 +33,9 @@ def fit_lbfgs(
     start = run.host(run.layout.vector(parameters(flow)))
     try:
         if iterations:
-            minimize(run.objective, start, jac=True, method="L-BFGS-B", callback=run.after, options={"maxiter": iterations})
+            minimize(
+                run.objective, start, jac=True, method="L-BFGS-B", callback=run.after, options={"maxiter": iterations}
+            )
         run.history.stopped = run.history.stopped or "finished"
     except KeyboardInterrupt:
         run.history.stopped = "interrupted"

@@ -41,7 +41,9 @@ class Score:
     @property
     def standard_error(self) -> float:
         """The standard error of the mean over rows, in nats; NaN for one row."""
-        return float(np.std(self.log_prob, ddof=1) / len(self.log_prob) ** 0.5) if len(self.log_prob) > 1 else float("nan")
+        return (
+            float(np.std(self.log_prob, ddof=1) / len(self.log_prob) ** 0.5) if len(self.log_prob) > 1 else float("nan")
+        )
 
     @property
     def bits_per_dim(self) -> float:
@@ -54,9 +56,7 @@ class Score:
         return self.standard_error / (self.dim * float(np.log(2.0)))
 
 
-def score(
-    flow: Flow, x: Any, context: Any = None, *, draws: int = 10, seed: int = 0, batch_size: int = 4096
-) -> Score:
+def score(flow: Flow, x: Any, context: Any = None, *, draws: int = 10, seed: int = 0, batch_size: int = 4096) -> Score:
     """Score every row of x: the mean over dequantisation draws of log p, or log p itself for continuous data.
 
     >>> import refflow

@@ -76,7 +76,9 @@ def table_task(
     if x.shape[1] == 0:
         raise DataError(f"expected columns to model in {name}, got none beside the context and the dropped ones")
     if constant := constant_columns(x):
-        raise DataError(f"expected columns that vary in {name}, got constant columns {_labels(rest, constant)}: --drop them")
+        raise DataError(
+            f"expected columns that vary in {name}, got constant columns {_labels(rest, constant)}: --drop them"
+        )
     steps = quantisation_steps(x)
     if any(steps):
         found = [i for i, s in enumerate(steps) if s]
@@ -107,7 +109,9 @@ def preprocessing(task: Task, dtype: Any, seed: int) -> list[Bijection]:
     for f in maps:
         x, log_det = f.forward(x)
         if not np.isfinite(log_det).all():
-            raise DataError(f"expected all rows inside the bounds {task.bounds}, got row {int(np.argmin(log_det))} outside")
+            raise DataError(
+                f"expected all rows inside the bounds {task.bounds}, got row {int(np.argmin(log_det))} outside"
+            )
     return [*maps, map_arrays(lambda a: a.astype(dtype), standardize(x))]
 
 
