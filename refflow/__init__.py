@@ -1,6 +1,28 @@
 """refflow: normalizing flows, written once and run in every arithmetic.
 
-The public names, in reading order: the maps, their networks, base densities, the flow, its parameters, recipes.
+The rooms, each of which imports only from those above it:
+
+    errors          what can go wrong, one family
+    arrays/         the vocabulary of the equations, differentiable on every array library
+    parameters      parameters(f) <-> bind(f, p)
+    conditioners    the networks theta = h(x_1, c)
+    bijections/     the maps, one file a family: equations, inverse, log-determinant
+    distributions   base densities
+    preprocessing   standardisation, dequantisation
+    flow            change of variables, sampling
+    recipes         named models, each with its paper
+    verification/   the laws a flow must obey, with tolerances from conditioning
+    strategies      Hypothesis strategies that draw parameters, points and flows
+    data/           data that ship with refflow
+    observations    data as they come, checked
+    scoring         likelihood of held-out rows, with its error
+    optimizers      gradient steps on one flat vector
+    storage, files  the self-describing model file
+    training        maximum likelihood; lbfgs and checkpoints beside it
+    baselines       Gaussians to beat
+    tables, streams tables in and out
+    tasks, jobs     the main job; progress and pictures beside it
+    cli             the command line
 """
 
 from refflow import arrays as arrays
@@ -32,5 +54,56 @@ from refflow.flow import Flow
 from refflow.parameters import Module, bind, map_arrays, module, parameters
 from refflow.preprocessing import Dequantization, standardize
 from refflow.recipes import initialize, nice, realnvp
+from refflow.scoring import Score, score
+from refflow.training import Epoch, FitResult, History, fit
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "arrays",
+    "tree_map",
+    "value_and_grad",
+    "ActNorm",
+    "AdditiveCoupling",
+    "AffineCoupling",
+    "Bijection",
+    "Chain",
+    "ElementwiseAffine",
+    "Frozen",
+    "Inverse",
+    "Logit",
+    "Mask",
+    "Permutation",
+    "Reverse",
+    "Sigmoid",
+    "Standardize",
+    "alternating_mask",
+    "channel_mask",
+    "checkerboard_mask",
+    "half_mask",
+    "MLP",
+    "Conditioner",
+    "Linear",
+    "ResidualNet",
+    "DiagonalNormal",
+    "Distribution",
+    "StandardNormal",
+    "RefflowError",
+    "Flow",
+    "Module",
+    "bind",
+    "map_arrays",
+    "module",
+    "parameters",
+    "Dequantization",
+    "standardize",
+    "initialize",
+    "nice",
+    "realnvp",
+    "Score",
+    "score",
+    "Epoch",
+    "FitResult",
+    "History",
+    "fit",
+]
