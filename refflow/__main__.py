@@ -1,0 +1,5 @@
+"""`python -m refflow`: the command line."""
+
+from refflow.cli import main
+
+main()
