@@ -31,7 +31,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": lambda x: xp.maximum(x, 0.0),
     "leaky_relu": lambda x: xp.maximum(x, xp.constant(0.01, x) * x),
     "elu": lambda x: xp.maximum(x, 0.0) + xp.expm1(xp.minimum(x, 0.0)),
-    "silu": lambda x: x * xp.sigmoid(x),
+    "silu": xp.silu,
     "gelu": _gelu,
     "softplus": xp.softplus,
     "tanh": xp.tanh,

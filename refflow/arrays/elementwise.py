@@ -166,9 +166,15 @@ def softplus(x: Array) -> Array:
 
 @primitive
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + e^-x), accurate in relative terms at both ends."""
-    e = exp(-abs(x))
-    return where(greater_equal(x, 0.0), 1.0 / (1.0 + e), e / (1.0 + e))
+    """1 / (1 + e^-x), accurate in relative terms wherever it is a normal number: where e^-x overflows it is 0."""
+    with np.errstate(over="ignore"):
+        return 1.0 / (1.0 + exp(-x))
+
+
+@primitive
+def silu(x: Array) -> Array:
+    """x / (1 + e^-x) (Hendrycks and Gimpel, 2016; Elfwing et al., 2018)."""
+    return x * sigmoid(x)
 
 
 def log_sigmoid(x: Array) -> Array:
@@ -189,6 +195,15 @@ defvjp(log1p, lambda ans, x: lambda g: divide(g, add(1.0, x)))
 defvjp(abs, lambda ans, x: lambda g: multiply(g, sign(x)))
 defvjp(softplus, lambda ans, x: lambda g: multiply(g, sigmoid(x)))
 defvjp(sigmoid, lambda ans, x: lambda g: multiply(g, multiply(ans, sigmoid(negative(x)))))
+
+
+def _silu_vjp(ans: Array, x: Array) -> Callable[[Array], Array]:
+    """d/dx x s = s + x s (1 - s)."""
+    s = sigmoid(x)
+    return lambda g: multiply(g, add(s, multiply(ans, subtract(1.0, s))))
+
+
+defvjp(silu, _silu_vjp)
 
 
 # Comparison: answers are plain arrays of bool, never traced.
