@@ -50,6 +50,7 @@ from refflow.bijections import (
 from refflow.conditioners import MLP, Conditioner, Linear, ResidualNet
 from refflow.distributions import DiagonalNormal, Distribution, StandardNormal
 from refflow.errors import RefflowError
+from refflow.files import load, register
 from refflow.flow import Flow
 from refflow.parameters import Module, bind, map_arrays, module, parameters
 from refflow.preprocessing import Dequantization, standardize
@@ -89,6 +90,8 @@ __all__ = [
     "Distribution",
     "StandardNormal",
     "RefflowError",
+    "load",
+    "register",
     "Flow",
     "Module",
     "bind",
