@@ -269,8 +269,8 @@ def test_no_field_is_written_that_is_transient(model):
 
 def test_cut_at_every_byte(model):
     data = model.read_bytes()
-    seen = {refused(model, data[:length]).replace(str(length), "N") for length in range(len(data))}
-    assert len(seen) == 4  # empty, cut in the first 49 bytes, cut before the digest ends, cut later
+    seen = {re.sub(r"after \d+ bytes", "early", refused(model, data[:length])) for length in range(len(data))}
+    assert len(seen) == 3  # empty, cut before the digest ends, cut later
 
 
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.deep)])
@@ -688,10 +688,17 @@ def test_bad_places_are_named(tmp_path, model):
         small().save(tmp_path / "folder")
     with pytest.raises(FileError, match="null"):
         small().save("a\0b")
-    with pytest.raises(FileError, match="a folder or a device"):
-        small().save(os.devnull)
     assert sorted(only(tmp_path)) == ["folder", model.name]
     assert only(tmp_path / "folder") == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    """A pipe, and not /dev/null: without its guard, this test run by root would replace that by a file."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileError, match="a folder or a device"):
+        small().save(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions and links")
