@@ -258,6 +258,13 @@ def test_an_independent_reader_needs_the_docstrings_only(tmp_path):
         assert set(names) == {name for name in found if not name.startswith("check.")}
 
 
+def test_wider_arrays_lie_first_so_that_all_are_aligned():
+    tensors = {"a": np.ones(3, "float16"), "b": np.ones(3, "float32"), "c": np.ones(3), "d": np.ones(1, "float32")}
+    found, _ = independent_reader(storage.pack(tensors, {}, kind="checkpoint"))
+    assert list(found) == ["c", "b", "d", "a"]
+    assert tree_equal({n: found[n] for n in tensors}, tensors)
+
+
 def test_no_field_is_written_that_is_transient(model):
     assert "rng" not in field_names(MLP)
     assert b"rng" not in model.read_bytes()
