@@ -19,11 +19,12 @@ import numpy as np
 from refflow import arrays as xp
 from refflow.arrays import Array
 from refflow.errors import FileError
+from refflow.files import encode
 from refflow.flow import Flow
 from refflow.observations import Observations
 from refflow.optimizers import Moments
 from refflow.parameters import named_arrays
-from refflow.storage import pack, unpack, write_atomic
+from refflow.storage import pack, read_bytes, unpack, write_atomic
 
 if TYPE_CHECKING:
     from refflow.training import History, State
@@ -48,7 +49,7 @@ class Checkpoint:
         choices: dict[str, Any],
     ) -> Checkpoint:
         """The checkpoint at the path for the run with this model, data and choices."""
-        digest = hashlib.sha256(repr(flow).encode())
+        digest = hashlib.sha256(json.dumps(encode(flow), sort_keys=True).encode())
         for name, array in named_arrays(flow).items():
             _update(digest, name, array)
         for rows in (train, *validation):
@@ -75,7 +76,7 @@ class Checkpoint:
             "best_loss": None if np.isinf(state.best_loss) else state.best_loss,
             "step_scale": state.step_scale, "halvings": state.halvings,
         }  # fmt: skip
-        metadata = {"fingerprint": self.fingerprint, "state": scalars, "history": asdict(history)}
+        metadata = {"fingerprint": self.fingerprint, "state": scalars, "history": _plain(history)}
         write_atomic(self.path, pack(tensors, metadata, kind="checkpoint"))
         self.written = time.monotonic()
 
@@ -85,7 +86,7 @@ class Checkpoint:
 
         if not self.path.exists():
             return None
-        tensors, metadata = unpack(self.path.read_bytes(), kind="checkpoint", name=str(self.path))
+        tensors, metadata = unpack(read_bytes(self.path), kind="checkpoint", name=str(self.path))
         if metadata["fingerprint"] != self.fingerprint:
             raise FileError(
                 f"expected {self.path} to be a checkpoint of this run, got one of another model, other data or other "
@@ -103,6 +104,15 @@ class Checkpoint:
             s["halvings"],
         )  # fmt: skip
         return state, history
+
+
+def _plain(history: History) -> dict[str, Any]:
+    """The history as JSON values, which have no infinities: a loss that is not finite becomes None."""
+    plain = asdict(history)
+    for epoch in plain["epochs"]:
+        if epoch["validation"] is not None and not np.isfinite(epoch["validation"]):
+            epoch["validation"] = None
+    return plain
 
 
 def _update(digest: Any, name: str, array: Array) -> None:

@@ -13,9 +13,9 @@ import refflow
 ROOT = Path(refflow.__file__).parent
 
 ROOMS = (
-    "errors", "arrays", "modules", "conditioners", "bijections", "distributions", "preprocessing", "flow", "recipes",
+    "errors", "arrays", "parameters", "conditioners", "bijections", "distributions", "preprocessing", "flow", "recipes",
     "verification", "strategies", "data", "observations", "scoring", "optimizers", "storage", "files", "training",
-    "lbfgs", "checkpoints", "baselines", "tables", "streams", "pictures", "progress", "tasks", "jobs", "cli",
+    "lbfgs", "checkpoints", "baselines", "tables", "streams", "pictures", "progress", "tasks", "jobs", "cli", "__main__",
 )  # fmt: skip
 """From the ground up: a room imports only from rooms before it."""
 
