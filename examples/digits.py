@@ -25,7 +25,7 @@ flow = refflow.realnvp(
 flow, history = refflow.fit(flow, train, validation=(validation,), epochs=30, ema=0.99, learning_rate=2e-3)
 
 score = refflow.score(flow, validation)
-print(f"validation: {score.bits_per_dim:.3f} +- {score.bits_standard_error:.3f} bits/dim after {len(history.epochs)} epochs")
+print(f"validation: {score.bits_per_dim:.3f} +- {score.bits_standard_error:.3f} bits/dim, {len(history.epochs)} epochs")
 levels = flow.dequantization.levels(flow.sample(1, seed=0))
 print(levels.reshape(8, 8).astype(int))
 

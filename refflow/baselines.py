@@ -43,7 +43,10 @@ def _through(maps: Sequence[Bijection], density: LogProb) -> LogProb:
 
 
 def gaussian(x: np.ndarray, maps: Sequence[Bijection] = (), name: str = "Gaussian") -> Baseline:
-    r"""The maximum-likelihood Gaussian of g(x), full covariance: log q(z) = -1/2 |L^-1 (z - m)|^2 - log det L - D/2 log 2 pi."""
+    r"""The maximum-likelihood Gaussian of g(x), full covariance L L^T:
+
+    log q(z) = -1/2 |L^-1 (z - m)|^2 - log det L - D/2 log 2 pi.
+    """
     from scipy.linalg import solve_triangular
 
     z = Chain(tuple(maps)).forward(x)[0] if maps else x

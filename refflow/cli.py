@@ -37,7 +37,7 @@ def _say(text: str) -> None:
 
 
 @app.command()
-def train(  # noqa: PLR0917
+def train(  # noqa: PLR0915
     data: Annotated[str, typer.Argument(help="`digits`, a .csv or .npy file, or `-`.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder for model, pictures and report; NAME-flow by default.")
@@ -154,9 +154,7 @@ def _print_table(found: dict[str, Any]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 110)
     console.print(table)
     print(f"worst round-trip error |decode(encode(x)) - x|: {found['round_trip_error']:.1e}")
-    print(
-        f"kept epoch {found['best_epoch']} of {found['epochs']} ({found['stopped']}); peak memory {_peak_megabytes()} MB"
-    )
+    print(f"kept epoch {found['best_epoch']} of {found['epochs']} ({found['stopped']}); peak {_peak_megabytes()} MB")
 
 
 def _peak_megabytes() -> str:

@@ -69,7 +69,9 @@ class Linear(Module):
     ) -> "Linear":
         """Weights uniform on +-gain sqrt(3 / in), so that their variance is gain^2 / in; zero bias."""
         bound = gain * (3.0 / max(in_features, 1)) ** 0.5
-        weight = rng.uniform(-bound, bound, (in_features, out_features)) if gain else np.zeros((in_features, out_features))
+        weight = (
+            rng.uniform(-bound, bound, (in_features, out_features)) if gain else np.zeros((in_features, out_features))
+        )
         return Linear(weight.astype(dtype), np.zeros(out_features, dtype=dtype))
 
 
@@ -106,7 +108,7 @@ def with_context(x: Array, context: Array | None, context_dim: int) -> Array:
 
 
 def _dropped(h: Array, rate: float, rng: np.random.Generator | None) -> Array:
-    """h with each unit set to 0 with probability `rate` and the others divided by 1 - rate (Srivastava et al., 2014)."""
+    """h with each unit set to 0 with probability `rate` and the others divided by 1 - rate (Srivastava, 2014)."""
     if rng is None or rate == 0.0:
         return h
     kept = rng.random(xp.shape(h), dtype=np.float32) >= rate

@@ -31,6 +31,7 @@ class Flow(Module):
     Events have the base's shape. Log-densities are in nats, of the data as they came: preprocessing is part of f.
     `dequantization`, if any, says how integer data become real; `fit` and `score` use it, `log_prob` never does.
 
+    >>> from refflow import ElementwiseAffine, StandardNormal
     >>> flow = Flow(StandardNormal((2,)), ElementwiseAffine(np.zeros(2), np.zeros(2)))
     >>> flow.log_prob(np.zeros((1, 2)))
     array([-1.83787707])

@@ -64,7 +64,11 @@ def _tree(value: Any, everything: bool) -> Tree | None:
         if not (everything or value.trainable):
             return EMPTY
         found = {name: _tree(getattr(value, name), everything) for name in field_names(type(value))}
-        return EMPTY if all(map(_is_empty, found.values())) else {name: branch for name, branch in found.items() if not _is_empty(branch)}
+        return (
+            EMPTY
+            if all(map(_is_empty, found.values()))
+            else {name: branch for name, branch in found.items() if not _is_empty(branch)}
+        )
     if isinstance(value, tuple) and any(isinstance(v, Module) or xp.is_array(v) for v in value):
         return tuple(_tree(v, everything) for v in value)
     return None

@@ -110,7 +110,7 @@ def realnvp(
 
 
 def initialize(flow: Flow, x: Any, context: Any = None) -> Flow:
-    """Return the flow with every ActNorm set from the batch x, in order: each sees what the maps before it make of x."""
+    """Return the flow with every ActNorm set from the batch x, in order: each sees what those before it make of x."""
     if not isinstance(flow.bijection, Chain):
         raise StructureError(f"expected a flow whose bijection is a Chain, got a {type(flow.bijection).__name__}")
     maps = []

@@ -132,7 +132,7 @@ def _parse(lines: list[str], separator: str, width: int, name: str, first_line: 
             if not _is_number(field):
                 what = repr(field) if field.strip() else "an empty field"
                 raise DataError(
-                    f"expected a number in {name}, got {what} on line {number}, column {column}: refflow models numbers "
+                    f"expected a number in {name}, got {what} on line {number}, column {column}: flows model numbers "
                     f"only, so drop or encode such columns and drop or impute missing values"
                 )
     raise DataError(f"expected rows of {width} numbers in {name}, from line {first_line} on")

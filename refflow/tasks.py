@@ -52,8 +52,8 @@ def digits_task() -> Task:
     """The digits in file order, pixels as levels 0 .. 16 in [0, 17), logit(0.05)."""
     images, _ = load_digits()
     first, second = DIGITS_SPLIT
-    parts = (Observations(images[a:b]) for a, b in ((0, first), (first, second), (second, len(images))))
-    return Task("digits", *parts, Dequantization((1.0,)), (0.0, 17.0), 0.05, (8, 8), choices=DIGITS_CHOICES)
+    train, held, test = (Observations(images[a:b]) for a, b in ((0, first), (first, second), (second, len(images))))
+    return Task("digits", train, held, test, Dequantization((1.0,)), (0.0, 17.0), 0.05, (8, 8), choices=DIGITS_CHOICES)
 
 
 def table_task(

@@ -346,7 +346,7 @@ class _Run:
         if state.halvings >= MAX_HALVINGS:
             raise DivergedError(
                 f"expected finite losses, got a non-finite one in epoch {state.epoch + 1} from {layer} after halving "
-                f"the step {state.halvings} times: lower learning_rate, use a bounded scale map, or standardise the data"
+                f"the step {state.halvings} times: lower learning_rate, use a bounded scale map, or standardise x"
             )
         self.state = replace(state, step_scale=state.step_scale / 2, halvings=state.halvings + 1)
         self.history.events.append(

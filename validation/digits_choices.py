@@ -30,7 +30,17 @@ def parse(text: str) -> dict:
 def run(text: str) -> dict:
     options = parse(text)
     seed = options.pop("seed", 0)
-    names = {"epochs", "ema", "learning_rate", "batch_size", "optimizer", "weight_decay", "schedule", "clip", "patience"}
+    names = {
+        "epochs",
+        "ema",
+        "learning_rate",
+        "batch_size",
+        "optimizer",
+        "weight_decay",
+        "schedule",
+        "clip",
+        "patience",
+    }
     fit_options = {**FIT, **{k: v for k, v in options.items() if k in names}}
     task = digits_task()
     flow = build(task, "realnvp", seed, "float32", **{**MODEL, **{k: v for k, v in options.items() if k not in names}})

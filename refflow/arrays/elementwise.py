@@ -50,6 +50,7 @@ def _unary(name: str, doc: str) -> Callable[[Array], Array]:
 
 # Arithmetic. The plain operators of Python call these on traced arrays.
 
+
 @primitive
 def add(x: Array, y: Array) -> Array:
     """x + y."""
@@ -208,6 +209,7 @@ defvjp(silu, _silu_vjp)
 
 # Comparison: answers are plain arrays of bool, never traced.
 
+
 def _comparison(name: str, doc: str) -> Callable[[Array, Array], Array]:
     def compare(x: Array, y: Array) -> Array:
         return getattr(namespace(x, y), name)(real(x), real(y))
@@ -244,6 +246,7 @@ def sign(x: Array) -> Array:
 
 
 # Choice.
+
 
 @primitive
 def where(condition: Array, x: Array, y: Array) -> Array:
@@ -307,4 +310,3 @@ def piecewise(conditions: Sequence[Array], pieces: Sequence[Array]) -> Array:
     for condition, piece in zip(reversed(conditions), reversed(pieces[:-1]), strict=True):
         chosen = where(condition, piece, chosen)
     return chosen
-

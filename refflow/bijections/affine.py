@@ -105,7 +105,9 @@ class ActNorm(Bijection):
     def __post_init__(self) -> None:
         _check_pair(self.log_scale, self.shift, "log_scale and shift")
         if len(xp.shape(self.log_scale)) != 1 or self.rank < 1:
-            raise ShapeError(f"expected one log_scale a channel and rank >= 1, got {xp.shape(self.log_scale)}, {self.rank}")
+            raise ShapeError(
+                f"expected one log_scale a channel and rank >= 1, got {xp.shape(self.log_scale)}, {self.rank}"
+            )
 
     @property
     def event_rank(self) -> int:

@@ -10,9 +10,9 @@ from refflow.parameters import module
 class Chain(Bijection):
     r"""f = f_K o ... o f_1, applied left to right as written.
 
-        y = f_K(... f_2(f_1(x)))                                                   (1)
-        log|det df/dx| = sum_k log|det df_k/dx_{k-1}|,  x_k = f_k(x_{k-1})         (2)
-        x = f_1^-1(... f_K^-1(y))                                                  (3)
+    y = f_K(... f_2(f_1(x)))                                                   (1)
+    log|det df/dx| = sum_k log|det df_k/dx_{k-1}|,  x_k = f_k(x_{k-1})         (2)
+    x = f_1^-1(... f_K^-1(y))                                                  (3)
     """
 
     bijections: tuple[Bijection, ...]

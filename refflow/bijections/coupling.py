@@ -41,7 +41,8 @@ class _Coupling(Bijection):
 
 @module
 class AdditiveCoupling(_Coupling):
-    r"""NICE's additive coupling (Dinh, Krueger and Bengio, 2015, section 3.2). With x = (x_1, x_2) as the mask splits it,
+    r"""NICE's additive coupling (Dinh, Krueger and Bengio, 2015, section 3.2). With x = (x_1, x_2) as the mask
+    splits it,
 
         y_1 = x_1,   y_2 = x_2 + t(x_1)                                            (1)
         log|det dy/dx| = 0                                                         (2)

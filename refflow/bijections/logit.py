@@ -8,7 +8,7 @@ from refflow.parameters import module
 
 
 def _logit(p: Array) -> tuple[Array, Array]:
-    """z = log p - log(1 - p) and log dz/dp = -log p - log(1 - p); outside (0, 1) the image of 1/2 and minus infinity."""
+    """z = log p - log(1 - p) and log dz/dp = -log p - log(1 - p); outside (0, 1) the image of 1/2 and -inf."""
     outside = xp.logical_or(xp.less_equal(p, 0.0), xp.greater_equal(p, 1.0))
     p = xp.where(outside, 0.5, p)
     log_p, log_q = xp.log(p), xp.log1p(-p)

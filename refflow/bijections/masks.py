@@ -35,7 +35,11 @@ class Mask(Module):
         size = event_size(self.event_shape)
         if not self.event_shape or size < 1:
             raise StructureError(f"expected an event shape of positive sizes, got {self.event_shape}")
-        if not self.moved or sorted(set(self.moved)) != list(self.moved) or not 0 <= self.moved[0] <= self.moved[-1] < size:
+        if (
+            not self.moved
+            or sorted(set(self.moved)) != list(self.moved)
+            or not 0 <= self.moved[0] <= self.moved[-1] < size
+        ):
             raise StructureError(
                 f"expected moved positions in increasing order, at least one, in [0, {size}), got {self.moved}"
             )
@@ -83,7 +87,7 @@ def _select(rows: Array, positions: tuple[int, ...]) -> Array:
 
 
 def half_mask(dim: int, move_last: bool = True) -> Mask:
-    """Move the last half, or the first. With odd `dim` the first half is the larger one; with one dimension it moves."""
+    """Move the last half, or the first. With odd `dim` the first half is the larger one; one dimension alone moves."""
     cut = (dim + 1) // 2
     if dim == 1:
         return Mask((1,), (0,))

@@ -13,9 +13,9 @@ from refflow.parameters import module
 class Permutation(Bijection):
     r"""The coordinates along the last axis in another order:
 
-        y_i = x_{order_i}                                                          (1)
-        log|det dy/dx| = 0                                                         (2)
-        x_{order_i} = y_i                                                          (3)
+    y_i = x_{order_i}                                                          (1)
+    log|det dy/dx| = 0                                                         (2)
+    x_{order_i} = y_i                                                          (3)
     """
 
     order: tuple[int, ...]

@@ -1,0 +1,236 @@
+r"""How much a map may lose to rounding, and so what counts as an error.
+
+A tolerance is not a habit: on correct flows round-trip errors span fifteen decades. What is constant is the **excess**
+
+    rho = error / (u kappa),   u = eps / 2                                         (1)
+
+where the condition scale kappa says by how much one rounding of relative size u, made anywhere in the computation,
+can move the result. With layers x_0 -> x_1 ... -> x_K, Jacobians J_k and log-determinants l_k, each layer commits
+
+    phi_k = |x_k| + |dx_k/dp . p|,   lambda_k = |l_k| + D + |dl_k/dp . p|            (2)
+
+The derivatives are with respect to everything the layer computes with (weights, biases, constants p): each product in
+a matrix product is one of its weights times the derivative to that weight, so sums that cancel inside are seen. Each
+of the D factors of a determinant has a relative error of u at least, hence its logarithm an absolute one: the D in
+lambda. To first order then (Wilkinson's running error analysis),
+
+    forward value      F_k = phi_k + |J_k| F_{k-1},                   F_0 = 0       (3)
+    log-determinant    sum_k lambda_k + |grad l_k| . F_{k-1}                        (4)
+    round trip         R_{k-1} = |x_{k-1}| + |J_k^-1| (R_k + phi_k),  R_K = 0       (5)
+    antisymmetry       sum_k 2 lambda_k + |grad l_k| . R_{k-1}                      (6)
+
+A row where u kappa exceeds 1e-3 max(1, |value|) anywhere is inconclusive: first-order theory fails there.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from refflow.bijections import Chain, Frozen, Inverse
+from refflow.parameters import Module, field_names, map_arrays, map_modules, replace
+from refflow.verification.jacobians import STEP
+
+T = TypeVar("T")
+
+PROBES = 6
+"""Random sign patterns per derivative along p in (2); the largest of six is within a factor 3 of the 2-norm."""
+
+LINEAR = 1e-3
+"""The largest relative error that first-order theory is trusted with."""
+
+
+def forward(f: Any, x: np.ndarray, context: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """f.forward at x; maps without a context need not know the word."""
+    with np.errstate(all="ignore"):
+        return f.forward(x) if context is None else f.forward(x, context)  # type: ignore[no-any-return]
+
+
+def inverse(f: Any, y: np.ndarray, context: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """f.inverse at y."""
+    return forward(Inverse(f), y, context) if context is not None else forward(_Turned(f), y)
+
+
+@dataclass(frozen=True)
+class _Turned:
+    """Any map with the two methods, turned round."""
+
+    map: Any
+
+    def forward(self, x: np.ndarray, *context: np.ndarray) -> Any:
+        return self.map.inverse(x, *context)
+
+    def inverse(self, y: np.ndarray, *context: np.ndarray) -> Any:
+        return self.map.forward(y, *context)
+
+
+def turned(f: Any) -> Any:
+    """The map whose forward is f's inverse."""
+    if isinstance(f, Inverse):
+        return f.bijection
+    return Inverse(f) if isinstance(f, Module) else _Turned(f)
+
+
+def layers(f: Any) -> Iterator[Any]:
+    """The maps that f applies one after the other, as far as it shows them."""
+    if isinstance(f, Chain):
+        for part in f.bijections:
+            yield from layers(part)
+    elif isinstance(f, Frozen):
+        yield from layers(f.bijection)
+    elif isinstance(f, Inverse) and isinstance(f.bijection, Chain | Frozen | Inverse):
+        yield from map(turned, reversed(list(layers(f.bijection))))
+    else:
+        yield f
+
+
+def cast(f: T, dtype: Any) -> T:
+    """The map with its arrays in another dtype; a map that is no module computes in the dtype of its input."""
+    return map_arrays(lambda a: a.astype(dtype), f) if isinstance(f, Module) else f
+
+
+def unit(dtype: Any) -> float:
+    """u = eps / 2, half the distance from 1 to the next number."""
+    return float(np.finfo(dtype).eps) / 2.0
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The scales (3) to (6) at the rows of x, events flattened, and which rows first-order theory covers."""
+
+    value: np.ndarray
+    log_det: np.ndarray
+    round_trip: np.ndarray
+    antisymmetry: np.ndarray
+    jacobian: np.ndarray
+    """The product of the |J_k|: by how much the entries of the whole Jacobian may have cancelled."""
+    worst: np.ndarray
+    """The largest kappa / max(1, |value|) met on the way, `(N,)`."""
+
+    def conclusive(self, dtype: Any) -> np.ndarray:
+        """Which rows the laws may judge in this dtype."""
+        return np.asarray(unit(dtype) * self.worst <= LINEAR)
+
+
+def conditions(f: Any, x: np.ndarray, context: np.ndarray | None = None) -> Conditions:
+    """The condition scales of f at the rows x `(N, *event)`, in float64 whatever x's dtype."""
+    x = x.astype(np.float64)
+    context = None if context is None else context.astype(np.float64)
+    n = x.shape[0]
+    steps = []
+    with np.errstate(all="ignore"):
+        for layer in layers(cast(f, np.float64)):
+            steps.append(_step(layer, x, context))
+            x = forward(layer, x, context)[0]
+        size = steps[0].x.shape[1]
+        value, log_det, product = np.zeros((n, size)), np.zeros(n), np.broadcast_to(np.eye(size), (n, size, size))
+        worst = np.zeros(n)
+        for s in steps:
+            log_det = log_det + s.lam + _dot(s.gradient, value)  # (4)
+            value = s.phi + _apply(s.jacobian, value)  # (3)
+            product = np.abs(s.jacobian) @ product
+            worst = np.maximum(worst, _relative(value, s.y))
+        back, antisymmetry = np.zeros((n, size)), np.zeros(n)
+        for s in reversed(steps):
+            back = np.abs(s.x) + _apply(_inverses(s.jacobian), back + s.phi)  # (5)
+            antisymmetry = antisymmetry + 2.0 * s.lam + _dot(s.gradient, back)  # (6)
+            worst = np.maximum(worst, _relative(back, s.x))
+        for scale in (log_det, antisymmetry):
+            worst = np.maximum(worst, scale)
+    finite = np.isfinite(worst) & np.isfinite(product).all(axis=(1, 2))
+    return Conditions(value, log_det, back, antisymmetry, product, np.where(finite, worst, np.inf))
+
+
+def _apply(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    return np.asarray((np.abs(matrices) @ vectors[..., None])[..., 0])
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.asarray(np.sum(np.abs(a) * b, axis=-1))
+
+
+def _relative(scale: np.ndarray, x: np.ndarray) -> np.ndarray:
+    ratio = scale / np.maximum(1.0, np.abs(x))
+    return np.max(np.where(np.isfinite(ratio), ratio, np.inf), axis=-1)  # type: ignore[no-any-return]
+
+
+def _inverses(matrices: np.ndarray) -> np.ndarray:
+    """J^-1 of every row; infinite where there is none."""
+    usable = np.isfinite(matrices).all(axis=(1, 2))
+    usable[usable] = np.linalg.slogdet(matrices[usable])[1] > -np.inf
+    found = np.full(matrices.shape, np.inf)
+    found[usable] = np.linalg.inv(matrices[usable])
+    return found
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One layer at one batch: its two points, its derivatives, and what it commits (2)."""
+
+    x: np.ndarray
+    y: np.ndarray
+    jacobian: np.ndarray
+    gradient: np.ndarray
+    phi: np.ndarray
+    lam: np.ndarray
+
+
+def _step(layer: Any, x: np.ndarray, context: np.ndarray | None) -> _Step:
+    n, size = x.shape[0], x[0].size
+    y, log_det = forward(layer, x, context)
+    rows, log_det = y.reshape(n, -1), np.broadcast_to(log_det, (n,))
+    jacobian, gradient = _derivatives(layer, x, context)
+    by_value, by_log_det = _probe(layer, x, context)
+    lam = np.abs(log_det) + size + by_log_det
+    return _Step(x.reshape(n, -1), rows, jacobian, gradient, np.abs(rows) + by_value, lam)
+
+
+def _derivatives(layer: Any, x: np.ndarray, context: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """J `(N, D, D)` and grad l `(N, D)`: by the complex step for modules, by differences for foreign maps."""
+    n, size = x.shape[0], x[0].size
+    steps = np.eye(size).reshape(size, *x.shape[1:])
+    context = None if context is None else np.repeat(context, size, axis=0)
+
+    def at(direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        points = x[:, None] + direction
+        y, log_det = forward(layer, points.reshape(n * size, *x.shape[1:]), context)
+        columns = y.reshape(n, size, size)
+        return np.swapaxes(columns, 1, 2), np.broadcast_to(log_det, (n * size,)).reshape(n, size)
+
+    if isinstance(layer, Module):
+        y, log_det = at(1j * STEP * steps)
+        return np.imag(y) / STEP, np.imag(log_det) / STEP
+    h = 2.0**-17 * np.maximum(1.0, np.abs(x)).max()  # kappa needs no more than a few digits
+    (y1, l1), (y0, l0) = at(h * steps), at(-h * steps)
+    return (y1 - y0) / (2.0 * h), (l1 - l0) / (2.0 * h)
+
+
+def _probe(layer: Any, x: np.ndarray, context: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The largest |dy/dp . (+-p)| and |dl/dp . (+-p)| over random signs of the layer's own numbers p."""
+    n = x.shape[0]
+    value, log_det = np.zeros((n, x[0].size)), np.zeros(n)
+    if isinstance(layer, Module):
+        rng = np.random.default_rng(0)
+        for _ in range(PROBES):
+            y, term = forward(_shaken(layer, rng), x, context)
+            value = np.maximum(value, np.abs(np.imag(y)).reshape(n, -1) / STEP)
+            log_det = np.maximum(log_det, np.abs(np.imag(term)) / STEP)
+    return value, log_det
+
+
+def _shaken(module: Module, rng: np.random.Generator) -> Any:
+    """The module with p (1 + i h s) for every number p, s random signs: its arrays and its float constants."""
+
+    def shake(p: Any) -> Any:
+        signs = rng.integers(0, 2, np.shape(p)) * 2 - 1
+        return (
+            p * (1.0 + 1j * STEP * signs) if isinstance(p, np.ndarray) else np.complex128(p * (1.0 + 1j * STEP * signs))
+        )
+
+    def part(m: Any) -> Any:
+        numbers = {k: v for k in field_names(type(m)) if isinstance(v := getattr(m, k), np.ndarray | float)}
+        return replace(m, **{k: shake(v) for k, v in numbers.items()})
+
+    change: Callable[[Any], Any] = part
+    return map_modules(change, module)
