@@ -37,7 +37,7 @@ def _through(maps: Sequence[Bijection], density: LogProb) -> LogProb:
 
     def log_prob(x: np.ndarray) -> np.ndarray:
         z, log_det = g.forward(x)
-        return density(z) + log_det
+        return np.asarray(density(z) + log_det)
 
     return log_prob
 

@@ -182,8 +182,9 @@ def draw_pictures(outcome: Outcome, folder: Path, seed: int) -> tuple[list[Path]
         else:
             count = min(len(task.test), 2000)
             rows = task.test.rows(slice(0, count))
-            drawn = sample_levels(flow, 1, seed=seed, context=rows.context)[0] if rows.context is not None else None
-            drawn = sample_levels(flow, count, seed=seed) if drawn is None else drawn
+            alone = rows.context is None
+            drawn = sample_levels(flow, count if alone else 1, seed=seed, context=rows.context)
+            drawn = drawn if alone else drawn[0]
             made.append(pictures.scatter_pairs(rows.x, drawn, folder / "samples.png", task.columns))
     except MissingExtraError as error:
         return [], str(error)

@@ -59,9 +59,10 @@ def require_finite(data: np.ndarray, name: str) -> None:
     """Refuse NaN and infinities, naming the first one's row and column."""
     bad = np.argwhere(~np.isfinite(data)) if data.dtype.kind == "f" else ()
     if len(bad):
-        row, *column = (int(i) for i in bad[0])
-        value = data[tuple(bad[0])]
-        place = f"row {row}" + (f", column {column[0] if len(column) == 1 else tuple(column)}" if column else "")
+        first = [int(i) for i in bad[0]]
+        column = f", column {', '.join(map(str, first[1:]))}" if first[1:] else ""
+        place = f"row {first[0]}{column}"
+        value = data[tuple(first)]
         raise DataError(
             f"expected finite values in {name}, got {value} at {place} ({len(bad)} in all): remove or impute such rows"
         )

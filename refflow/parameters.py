@@ -17,7 +17,6 @@ What must not train though it is an array is wrapped in `Frozen`: `parameters` p
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
@@ -47,10 +46,14 @@ def module(cls: type[T]) -> type[T]:
     return dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
 
 
-@functools.cache
+_FIELDS: dict[type, tuple[str, ...]] = {}
+
+
 def field_names(cls: type) -> tuple[str, ...]:
     """The fields of a module class that are part of the model; transient ones (a dropout generator) are not."""
-    return tuple(f.name for f in dataclasses.fields(cls) if not f.metadata.get("transient"))
+    if cls not in _FIELDS:
+        _FIELDS[cls] = tuple(f.name for f in dataclasses.fields(cls) if not f.metadata.get("transient"))
+    return _FIELDS[cls]
 
 
 EMPTY: dict[str, Any] = {}

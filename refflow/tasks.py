@@ -91,9 +91,10 @@ def table_task(
     if cut_test - cut_held < 2:
         raise DataError(f"expected at least 4 rows to split for training, validation and test in {name}, got {len(x)}")
     data = Observations(x, table.values[:, context_numbers] if context_numbers else None)
-    pieces = (order[: cut_test - cut_held], order[cut_test - cut_held : cut_test], order[cut_test:])
+    edges = (0, cut_test - cut_held, cut_test, len(x))
+    train, held, tested = (data.rows(np.sort(order[a:b])) for a, b in zip(edges[:-1], edges[1:], strict=True))
     return Task(
-        Path(name).stem, *(data.rows(np.sort(p)) for p in pieces), Dequantization(steps) if any(steps) else None,
+        Path(name).stem, train, held, tested, Dequantization(steps) if any(steps) else None,
         bounds, alpha, columns=rest.columns, remarks=tuple(remarks),
     )  # fmt: skip
 

@@ -194,9 +194,9 @@ def _split(
 ) -> tuple[Observations, Observations | None]:
     """The rows to train on and the rows held out."""
     if isinstance(validation, tuple):
-        return data, observations(flow, *validation, name="validation")
+        return data, _held_out(flow, *validation)
     if not isinstance(validation, int | float):
-        return data, observations(flow, validation, name="validation")
+        return data, _held_out(flow, validation)
     if not 0.0 <= validation < 1.0:
         raise StructureError(f"expected a validation fraction in [0, 1), got {validation}")
     if validation == 0.0:
@@ -206,6 +206,10 @@ def _split(
         raise DataError(f"expected more than {held} rows to hold {held} out for validation, got {len(data)}")
     order = np.random.default_rng((seed, 0)).permutation(len(data))
     return data.rows(np.sort(order[held:])), data.rows(np.sort(order[:held]))
+
+
+def _held_out(flow: Flow, x: Any, context: Any = None, weights: Any = None) -> Observations:
+    return observations(flow, x, context, weights, name="validation")
 
 
 def real_rows(flow: Flow, data: Observations, rng: np.random.Generator) -> Observations:

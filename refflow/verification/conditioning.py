@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from refflow.bijections import Chain, Frozen, Inverse
+from refflow.bijections import Bijection, Chain, Frozen, Inverse
 from refflow.parameters import Module, field_names, map_arrays, map_modules, replace
 from refflow.verification.jacobians import STEP
 
@@ -69,7 +69,7 @@ def turned(f: Any) -> Any:
     """The map whose forward is f's inverse."""
     if isinstance(f, Inverse):
         return f.bijection
-    return Inverse(f) if isinstance(f, Module) else _Turned(f)
+    return Inverse(f) if isinstance(f, Bijection) else _Turned(f)
 
 
 def layers(f: Any) -> Iterator[Any]:

@@ -55,7 +55,7 @@ def log_det_complex_step(f: Any, x: np.ndarray, context: Context = None) -> Find
         scales = conditions(f, x, context)
         kappa, error = np.array(scales.log_det), np.zeros(len(x))
         log_det = np.broadcast_to(forward(f, x, context)[1], (len(x),))
-        for i in np.flatnonzero(scales.conclusive(x.dtype)):
+        for i in map(int, np.flatnonzero(scales.conclusive(x.dtype))):
             found = jacobians.complex_step(_row_function(f, x, context, i), x[i].ravel())
             value, _ = found.log_abs_det()
             error[i] = abs(value - log_det[i])
@@ -90,7 +90,7 @@ def _finite_difference(law: str, method: Any, f: Any, x: np.ndarray, context: Co
     f, x, context = _in_float64(f, x, context)
     log_det, scales = np.broadcast_to(forward(f, x, context)[1], (len(x),)), conditions(f, x, context)
     judged, largest, tolerance = 0, 0.0, SAFETY
-    for i in np.flatnonzero(scales.conclusive(x.dtype)):
+    for i in map(int, np.flatnonzero(scales.conclusive(x.dtype))):
         value, bound = method(_row_function(f, x, context, i), x[i].ravel()).log_abs_det()
         if not SAFETY * bound <= INCONCLUSIVE:
             continue

@@ -108,7 +108,7 @@ def _percentile(rho: np.ndarray, conclusive: np.ndarray) -> float:
 
 def _fault_line(measure: Measure, f: Any, x: np.ndarray, context: np.ndarray | None) -> float:
     """The rho in x's own precision beyond which the error is a fault, from what the other precision gives."""
-    alone = unit(x.dtype) ** -0.5
+    alone = float(unit(x.dtype) ** -0.5)
     if not isinstance(f, Module) or x.dtype not in (np.float32, np.float64):
         return alone
     other = np.dtype(np.float64 if x.dtype == np.float32 else np.float32)
@@ -117,5 +117,5 @@ def _fault_line(measure: Measure, f: Any, x: np.ndarray, context: np.ndarray | N
         return alone
     rho = _percentile(found.excess(other), found.conclusive)
     if other == np.float32:
-        return SHRINKS * max(rho, 1.0)
-    return max(rho / SHRINKS, EXCESS) if rho > EXCESS * SHRINKS else float("inf")
+        return float(SHRINKS * max(rho, 1.0))
+    return float(max(rho / SHRINKS, EXCESS)) if rho > EXCESS * SHRINKS else float("inf")
