@@ -57,9 +57,9 @@ def _host(x: Any, name: str) -> np.ndarray:
 
 def require_finite(data: np.ndarray, name: str) -> None:
     """Refuse NaN and infinities, naming the first one's row and column."""
-    bad = np.argwhere(~np.isfinite(data)) if data.dtype.kind == "f" else ()
+    bad = np.argwhere(~np.isfinite(data)) if data.dtype.kind == "f" else np.empty((0, data.ndim), dtype=int)
     if len(bad):
-        first = [int(i) for i in bad[0]]
+        first: list[int] = np.asarray(bad[0]).tolist()
         column = f", column {', '.join(map(str, first[1:]))}" if first[1:] else ""
         place = f"row {first[0]}{column}"
         value = data[tuple(first)]
