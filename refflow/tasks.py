@@ -20,7 +20,14 @@ from refflow.preprocessing import Dequantization, standardize
 from refflow.tables import Table, quantisation_steps, tied_columns
 
 DIGITS_CHOICES: dict[str, Any] = {
-    "model": {"layers": 8, "hidden": (128, 128), "dropout": 0.2, "mask": "alternating"},
+    "model": {
+        "layers": 12,
+        "hidden": (192, 192),
+        "activation": "silu",
+        "dropout": 0.5,
+        "mask": "alternating",
+        "shuffle": True,
+    },
     "fit": {"epochs": 300, "ema": 0.999, "learning_rate": 1e-3},
 }
 """Chosen on the validation rows of the digits; `validation/digits_choices.md` has the runs."""
