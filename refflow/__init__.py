@@ -4,7 +4,7 @@ The rooms, each of which imports only from those above it:
 
     errors          what can go wrong, one family
     arrays/         the vocabulary of the equations, differentiable on every array library
-    parameters      parameters(f) <-> bind(f, p)
+    modules         parameters(f) <-> bind(f, p)
     conditioners    the networks theta = h(x_1, c)
     bijections/     the maps, one file a family: equations, inverse, log-determinant
     distributions   base densities
@@ -22,7 +22,7 @@ The rooms, each of which imports only from those above it:
     baselines       Gaussians to beat
     tables, streams tables in and out
     tasks, jobs     the main job; progress and pictures beside it
-    cli             the command line
+    cli/            the command line, one file a command
 """
 
 from refflow import arrays as arrays
@@ -52,7 +52,7 @@ from refflow.distributions import DiagonalNormal, Distribution, StandardNormal
 from refflow.errors import RefflowError
 from refflow.files import load, register
 from refflow.flow import Flow
-from refflow.parameters import Module, bind, map_arrays, module, parameters
+from refflow.modules import Module, bind, map_arrays, module, parameters
 from refflow.preprocessing import Dequantization, standardize
 from refflow.recipes import initialize, nice, realnvp
 from refflow.scoring import Score, score

@@ -82,7 +82,7 @@ def mixture(x: np.ndarray, x_validation: np.ndarray, maps: Sequence[Bijection] =
     def density(z: np.ndarray) -> np.ndarray:
         return np.asarray(best.score_samples((z - centre) / spread) - np.log(spread).sum())
 
-    return Baseline(f"Gaussian mixture, K = {best.n_components}, ridge {best.reg_covar:g}", _through(maps, density))
+    return Baseline(f"Gaussian mixture, K = {best.n_components}", _through(maps, density))
 
 
 def _fit(kind: Any, z: np.ndarray, components: int, ridge: float, seed: int) -> Any:

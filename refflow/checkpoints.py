@@ -21,9 +21,9 @@ from refflow.arrays import Array
 from refflow.errors import FileError
 from refflow.files import encode
 from refflow.flow import Flow
+from refflow.modules import named_arrays
 from refflow.observations import Observations
 from refflow.optimizers import Moments
-from refflow.parameters import named_arrays
 from refflow.storage import pack, read_bytes, unpack, write_atomic
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import numpy as np
 from refflow import arrays as xp
 from refflow.arrays import Array
 from refflow.errors import ShapeError, StructureError
-from refflow.parameters import Module, map_modules, module, replace
+from refflow.modules import Module, map_modules, module, replace
 
 M = TypeVar("M")
 

@@ -13,7 +13,7 @@ from refflow import arrays as xp
 from refflow.arrays import Array
 from refflow.bijections.base import event_size, sum_event
 from refflow.errors import ShapeError, StructureError
-from refflow.parameters import Module, module
+from refflow.modules import Module, module
 
 
 class Distribution(Module, ABC):

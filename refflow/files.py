@@ -37,7 +37,7 @@ from refflow import arrays as xp
 from refflow import bijections, conditioners, distributions, preprocessing
 from refflow.errors import FileError, RefflowError, StructureError
 from refflow.flow import Flow
-from refflow.parameters import Module, arrays, bind_arrays, field_names, first_array, named_arrays
+from refflow.modules import Module, arrays, bind_arrays, field_names, first_array, named_arrays
 from refflow.storage import pack, read_bytes, unpack, write_atomic
 
 CHECK_ROWS = 8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from refflow.arrays import Array
 from refflow.bijections import Bijection
 from refflow.distributions import Distribution
 from refflow.errors import DTypeError, ShapeError, StructureError
-from refflow.parameters import Module, first_array, module
+from refflow.modules import Module, first_array, module
 from refflow.preprocessing import Dequantization
 
 if TYPE_CHECKING:
@@ -97,11 +97,11 @@ class Flow(Module):
         x, log_det = self.bijection.inverse(z, context)  # (2)
         return x, self.base.log_prob(z) - log_det
 
-    def save(self, path: str | PathLike[str]) -> Path:
-        """Write the flow to one self-describing file; see `refflow.files`."""
+    def save(self, path: str | PathLike[str], metadata: dict[str, Any] | None = None) -> Path:
+        """Write the flow, and JSON metadata if there are any, to one self-describing file; see `refflow.files`."""
         from refflow import files
 
-        return files.save(self, path)
+        return files.save(self, path, metadata)
 
     def _checked(self, x: Array, context: Array | None, name: str) -> tuple[Array, Array | None]:
         """x and context with one batch shape, or an error that says what was expected."""

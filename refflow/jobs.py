@@ -1,9 +1,10 @@
 """The main job: from a task to a trained flow, its score beside the baselines, and pictures.
 
-Choices are made on training and validation rows; the test rows are looked at once, by `evaluate`, and `log_look`
-writes that down.
+Choices are made on training and validation rows; the test rows are looked at once, by `evaluate`, and `write_report`
+logs it.
 """
 
+import inspect
 import json
 import time
 from collections.abc import Callable
@@ -19,8 +20,10 @@ from refflow.baselines import Baseline, gaussian, mixture
 from refflow.bijections import Logit
 from refflow.errors import DataError, MissingExtraError
 from refflow.flow import Flow
+from refflow.modules import map_arrays
 from refflow.recipes import nice, realnvp
-from refflow.scoring import Score, mean_log_prob, score, summary
+from refflow.scoring import Score, host_dtype, mean_log_prob, score, summary
+from refflow.storage import write_atomic
 from refflow.tasks import Task, preprocessing, real_values
 from refflow.training import History, fit
 
@@ -38,13 +41,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job found: the flow, its history, the table and the worst round-trip error."""
+    """What a job found: the flow, its history, the table and the worst round-trip errors."""
 
     task: Task
     flow: Flow
     history: History
     rows: tuple[Row, ...]
-    round_trip: float
+    round_trip: dict[str, float]
+    """Worst errors |decode(encode(x)) - x| by dtype: float64, and the flow's own."""
     remarks: tuple[str, ...]
 
     @property
@@ -67,9 +71,11 @@ class Outcome:
 
 def build(task: Task, model: str, seed: int, dtype: str, **choices: Any) -> Flow:
     """An untrained flow of the recipe for the task's data."""
-    options = {**task.choices["model"], **choices}
+    recipe = RECIPES[model]
+    known = inspect.signature(recipe).parameters
+    options = {**{k: v for k, v in task.choices["model"].items() if k in known}, **choices}
     dim = task.train.x.shape[1]
-    return RECIPES[model](
+    return recipe(
         dim, **options, preprocessing=preprocessing(task, dtype, seed), dequantization=task.dequantization,
         context_dim=0 if task.train.context is None else task.train.context.shape[1], seed=seed, dtype=dtype,
     )  # fmt: skip
@@ -82,6 +88,29 @@ def train(flow: Flow, task: Task, *, seed: int, **options: Any) -> tuple[Flow, H
     return fit(
         flow, task.train.x, context=task.train.context, validation=held, seed=seed, **{**task.choices["fit"], **options}
     )
+
+
+def description(task: Task, model: str, seed: int, options: dict[str, Any]) -> dict[str, Any]:
+    """How a flow is being trained, for its file's metadata: no times, so that equal runs write equal files."""
+    return {
+        "data": task.name, "columns": list(task.columns), "context": list(task.context_columns), "recipe": model,
+        "seed": seed, "rows": rows_of(task), "fit": {**task.choices["fit"], **options},
+    }  # fmt: skip
+
+
+def outcome_of_training(history: History) -> dict[str, Any]:
+    """How the training went, for the same place."""
+    held = {e.number: e.validation for e in history.epochs}
+    loss = held.get(history.best_epoch)
+    return {
+        "epochs": len(history.epochs), "best_epoch": history.best_epoch, "stopped": history.stopped,
+        "validation_nats": None if loss is None or not np.isfinite(loss) else -loss,
+    }  # fmt: skip
+
+
+def rows_of(task: Task) -> list[int]:
+    """The numbers of training, validation and test rows."""
+    return [len(task.train), len(task.validation), len(task.test)]
 
 
 def evaluate(task: Task, flow: Flow, history: History, seconds: float, model: str, draws: int, seed: int) -> Outcome:
@@ -101,7 +130,8 @@ def evaluate(task: Task, flow: Flow, history: History, seconds: float, model: st
             remarks.append("no Gaussian mixture beside the flow: pip install 'refflow[mixture]'")
             continue
         rows.append(Row(found.name, baseline_score(task, found, draws, seed), time.perf_counter() - began))
-    return Outcome(task, flow, history, tuple(rows), round_trip_error(task, flow, seed), tuple(remarks))
+    errors = {d: round_trip_error(task, flow, seed, d) for d in dict.fromkeys(("float64", str(host_dtype(flow))))}
+    return Outcome(task, flow, history, tuple(rows), errors, tuple(remarks))
 
 
 def baselines(task: Task, seed: int) -> list[Callable[[], Baseline | None]]:
@@ -128,11 +158,13 @@ def baseline_score(task: Task, baseline: Baseline, draws: int, seed: int) -> Sco
     return summary(values, task.test.x.shape[1:], task.dequantization)
 
 
-def round_trip_error(task: Task, flow: Flow, seed: int) -> float:
-    """max |decode(encode(x)) - x| over the test rows, in float64 arithmetic on the flow's parameters."""
-    x = real_values(task, task.test, np.random.default_rng((seed, 6)), np.dtype("float64"))
-    context = task.test.context
-    return float(np.max(np.abs(flow.decode(flow.encode(x, context), context) - x)))
+def round_trip_error(task: Task, flow: Flow, seed: int, dtype: str) -> float:
+    """max |decode(encode(x)) - x| over the test rows, in arithmetic of the dtype."""
+    flow = map_arrays(lambda a: a.astype(dtype), flow)
+    x = real_values(task, task.test, np.random.default_rng((seed, 6)), np.dtype(dtype))
+    context = None if task.test.context is None else task.test.context.astype(dtype)
+    back = flow.decode(flow.encode(x, context), context)
+    return float(np.max(np.abs(back.astype(np.float64) - x)))
 
 
 def report(outcome: Outcome) -> dict[str, Any]:
@@ -148,8 +180,8 @@ def report(outcome: Outcome) -> dict[str, Any]:
     history = outcome.history
     return {
         "data": outcome.task.name,
-        "unit": "bits/dim (lower is better)" if outcome.bits else "nats a row (higher is better)",
-        "rows": [len(outcome.task.train), len(outcome.task.validation), len(outcome.task.test)],
+        "unit": "bits/dim, lower is better" if outcome.bits else "nats a row, higher is better",
+        "rows": rows_of(outcome.task),
         "scores": rows,
         "paired_advantage_of_flow": [
             {"over": name, "mean": mean, "half_width_95": half} for name, mean, half in outcome.paired()
@@ -163,10 +195,11 @@ def report(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def log_look(path: Path, found: dict[str, Any]) -> None:
-    """Append one line for one look at the test rows."""
+def write_report(folder: Path, found: dict[str, Any]) -> None:
+    """Write `report.json`, and append one line for this look at the test rows to `test-looks.jsonl`."""
+    write_atomic(folder / "report.json", (json.dumps(found, indent=1) + "\n").encode())
     line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "data": found["data"], "scores": found["scores"]}
-    with path.open("a", encoding="utf-8") as stream:
+    with (folder / "test-looks.jsonl").open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(line) + "\n")
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from refflow import arrays as xp
 from refflow.arrays import Array
 from refflow.flow import Flow
+from refflow.modules import bind, first_array, parameters
 from refflow.observations import Observations
 from refflow.optimizers import Flat
-from refflow.parameters import bind, first_array, parameters
 from refflow.scoring import log_prob_rows
 from refflow.training import Callback, Epoch, FitResult, History, negative_log_likelihood, real_rows
 

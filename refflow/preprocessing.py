@@ -10,7 +10,7 @@ from refflow import arrays as xp
 from refflow.arrays import Array
 from refflow.bijections import Frozen, Standardize
 from refflow.errors import DataError, ShapeError, StructureError
-from refflow.parameters import Module, module
+from refflow.modules import Module, module
 
 
 def standardize(x: Array, axis: int | tuple[int, ...] = 0) -> Frozen:

@@ -11,8 +11,8 @@ from refflow import arrays as xp
 from refflow.bijections.base import event_size
 from refflow.errors import StructureError
 from refflow.flow import Flow
+from refflow.modules import first_array
 from refflow.observations import Observations, observations
-from refflow.parameters import first_array
 from refflow.preprocessing import Dequantization
 
 

@@ -1,7 +1,7 @@
 """Row by row: scores added up and written while a file of any length streams by."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,10 +84,10 @@ def _npy(values: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def write_samples(out: str, x: np.ndarray) -> None:
+def write_samples(out: str, x: np.ndarray, columns: Sequence[str] = ()) -> None:
     """Samples to a .csv or .npy file, or as CSV to standard output for "-"."""
     if out == "-":
-        write_rows(sys.stdout, x.reshape(len(x), -1))
+        write_rows(sys.stdout, x.reshape(len(x), -1), columns)
         return
     if Path(out).suffix == ".npy":
         write_atomic(out, _npy(x))
@@ -95,5 +95,5 @@ def write_samples(out: str, x: np.ndarray) -> None:
     import io
 
     buffer = io.StringIO()
-    write_rows(buffer, x.reshape(len(x), -1))
+    write_rows(buffer, x.reshape(len(x), -1), columns)
     write_atomic(out, buffer.getvalue().encode())

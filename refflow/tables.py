@@ -35,6 +35,13 @@ class Table:
         """The positions of columns given by name or by number (counted from 0)."""
         return [self._number(name) for name in names]
 
+    def columns_named(self, names: Sequence[str]) -> "Table":
+        """The columns of these names in this order; the table itself if it or the caller has no names."""
+        if not (self.columns and names):
+            return self
+        numbers = self.column_numbers(names)
+        return Table(self.values[:, numbers], tuple(self.columns[i] for i in numbers))
+
     def _number(self, name: str) -> int:
         if name in self.columns:
             return self.columns.index(name)

@@ -14,8 +14,8 @@ import numpy as np
 from refflow.bijections import Bijection, Logit
 from refflow.data import DIGITS_SPLIT, load_digits
 from refflow.errors import DataError
+from refflow.modules import map_arrays
 from refflow.observations import Observations, constant_columns, require_finite
-from refflow.parameters import map_arrays
 from refflow.preprocessing import Dequantization, standardize
 from refflow.tables import Table, quantisation_steps, tied_columns
 
@@ -51,6 +51,7 @@ class Task:
     alpha: float
     image: tuple[int, int] | None = None
     columns: tuple[str, ...] = ()
+    context_columns: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     choices: dict[str, Any] = field(default_factory=lambda: TABLE_CHOICES)
 
@@ -103,6 +104,7 @@ def table_task(
     return Task(
         Path(name).stem, train, held, tested, Dequantization(steps) if any(steps) else None,
         bounds, alpha, columns=rest.columns, remarks=tuple(remarks),
+        context_columns=tuple(table.columns[i] for i in context_numbers) if table.columns else (),
     )  # fmt: skip
 
 

@@ -21,9 +21,9 @@ from refflow.bijections import Chain
 from refflow.conditioners import MLP, ResidualNet, with_dropout
 from refflow.errors import DataError, DivergedError, StructureError
 from refflow.flow import Flow
+from refflow.modules import Module, bind, field_names, first_array, parameters
 from refflow.observations import Observations, constant_columns, observations
 from refflow.optimizers import Adam, Flat, Moments, Schedule, clip_norm, optimizer, schedule_function
-from refflow.parameters import Module, bind, field_names, first_array, parameters
 from refflow.scoring import host_dtype, log_prob_rows
 
 MAX_HALVINGS = 12
@@ -299,6 +299,8 @@ class _Run:
                 self.saver.write(self.state, self.history)
         except KeyboardInterrupt:
             self.history.stopped = "interrupted"
+            if self.saver and len(self.history.epochs) == self.state.epoch:  # else between the two: the last one stays
+                self.saver.write(self.state, self.history)
         except DivergedError as error:
             self.history.stopped = "diverged"
             error.result = self.result()  # type: ignore[attr-defined]

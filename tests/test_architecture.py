@@ -13,7 +13,7 @@ import refflow
 ROOT = Path(refflow.__file__).parent
 
 ROOMS = (
-    "errors", "arrays", "parameters", "conditioners", "bijections", "distributions", "preprocessing", "flow", "recipes",
+    "errors", "arrays", "modules", "conditioners", "bijections", "distributions", "preprocessing", "flow", "recipes",
     "verification", "strategies", "data", "observations", "scoring", "optimizers", "storage", "files", "training",
     "lbfgs", "checkpoints", "baselines", "tables", "streams", "pictures", "progress", "tasks", "jobs", "cli",
     "__main__",

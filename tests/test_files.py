@@ -19,7 +19,7 @@ from refflow import arrays as xp
 from refflow import files, storage
 from refflow.conditioners import MLP, ResidualNet
 from refflow.errors import FileError, StructureError
-from refflow.parameters import Module, arrays, field_names, named_arrays, tree_equal
+from refflow.modules import Module, arrays, field_names, named_arrays, tree_equal
 
 
 def noisy(flow, seed=0):

@@ -14,9 +14,9 @@ import pytest
 import refflow
 from refflow import arrays as xp
 from refflow.errors import DataError, DivergedError, FileError, StructureError
+from refflow.modules import arrays, tree_equal
 from refflow.observations import Observations, observations
 from refflow.optimizers import Adam, Flat, clip_norm
-from refflow.parameters import arrays, tree_equal
 from refflow.training import first_bad_layer, negative_log_likelihood, real_rows
 
 

@@ -8,7 +8,7 @@ from refflow import arrays as xp
 from refflow.arrays import Array
 from refflow.bijections.base import Bijection, batch_shape, batch_zeros
 from refflow.errors import DataError, ShapeError
-from refflow.parameters import module, replace
+from refflow.modules import module, replace
 
 
 def _check_pair(a: Array, b: Array, names: str) -> None:

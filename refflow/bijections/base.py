@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 
 from refflow import arrays as xp
 from refflow.arrays import Array
-from refflow.parameters import Module
+from refflow.modules import Module
 
 
 class Bijection(Module, ABC):

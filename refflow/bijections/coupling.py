@@ -7,7 +7,7 @@ from refflow.bijections.masks import Mask
 from refflow.bijections.scale_maps import SCALE_MAPS, check_scale_map
 from refflow.conditioners import Conditioner
 from refflow.errors import StructureError
-from refflow.parameters import module
+from refflow.modules import module
 
 
 def _check(mask: Mask, conditioner: Conditioner, per_coordinate: int) -> None:

@@ -4,7 +4,7 @@ from refflow import arrays as xp
 from refflow.arrays import Array
 from refflow.bijections.base import Bijection, sum_event
 from refflow.errors import StructureError
-from refflow.parameters import module
+from refflow.modules import module
 
 
 def _logit(p: Array) -> tuple[Array, Array]:

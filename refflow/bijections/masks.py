@@ -11,7 +11,7 @@ from refflow import arrays as xp
 from refflow.arrays import Array
 from refflow.bijections.base import batch_shape, event_size
 from refflow.errors import StructureError
-from refflow.parameters import Module, module
+from refflow.modules import Module, module
 
 
 @module

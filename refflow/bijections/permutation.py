@@ -6,7 +6,7 @@ from refflow import arrays as xp
 from refflow.arrays import Array
 from refflow.bijections.base import Bijection, batch_zeros
 from refflow.errors import StructureError
-from refflow.parameters import module
+from refflow.modules import module
 
 
 @module

@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from refflow.bijections import Bijection, Chain, Frozen, Inverse
-from refflow.parameters import Module, field_names, map_arrays, map_modules, replace
+from refflow.modules import Module, field_names, map_arrays, map_modules, replace
 from refflow.verification.jacobians import STEP
 
 T = TypeVar("T")

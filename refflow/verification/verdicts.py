@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from refflow.parameters import Module
+from refflow.modules import Module
 from refflow.verification.conditioning import Conditions, cast, unit
 
 EXCESS = 16.0

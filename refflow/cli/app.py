@@ -1,0 +1,44 @@
+"""What all commands share: the application, common options, and how option texts are read."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Train a normalizing flow, score rows with it, sample from it.
+
+    DATA is `digits` (1,797 real 8x8 images that ship with refflow), a CSV file with or without a header, an .npy
+    array, or `-` for CSV on standard input. Exit codes: 0 done, 1 an error, 2 wrong usage, 130 interrupted.""",
+)
+
+Seed = Annotated[int, typer.Option(min=0, help="Seed of every random number: the same seed gives the same result.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Model = Annotated[Path, typer.Argument(help="A model file that `refflow train` or `flow.save` wrote.")]
+
+
+def say(text: str) -> None:
+    """A remark, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def require(condition: bool, message: str) -> None:
+    """Wrong usage (exit code 2) unless the condition holds."""
+    if not condition:
+        raise typer.BadParameter(message)
+
+
+def names(text: str) -> list[str]:
+    """The entries of a list such as `a,b`."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
