@@ -52,7 +52,7 @@ def files():
 
 
 def test_every_file_is_in_a_known_room():
-    assert {room(p) for p in files()} <= set(ROOMS)
+    assert {room(p) for p in files()} == set(ROOMS)
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(ROOT)))

@@ -13,7 +13,7 @@ import numpy as np
 from autograd.extend import defvjp
 from autograd.tracer import getval
 
-from refflow.arrays.namespaces import Array, is_array, namespace
+from refflow.arrays.namespaces import Array, namespace
 from refflow.arrays.shapes import unbroadcast
 from refflow.arrays.tracing import primitive
 
@@ -34,7 +34,7 @@ def _function(name: str) -> Callable[[Array], Array]:
     scalar = getattr(math, name, None)
 
     def call(x: Array) -> Array:
-        if isinstance(x, float | int) and scalar is not None and not is_array(x):
+        if scalar is not None and type(x) in {float, int}:  # np.float64 is a float too, and an array's element
             return scalar(x)
         return getattr(namespace(x), name)(x)
 
@@ -108,7 +108,15 @@ defvjp(
     lambda ans, x, y: lambda g: unbroadcast(negative(divide(multiply(g, ans), y)), y),
 )
 defvjp(negative, lambda ans, x: lambda g: negative(g))
-defvjp(power, lambda ans, x, n: lambda g: multiply(g, multiply(float(n), power(x, n - 1))))
+
+
+def _power_vjp(ans: Array, x: Array, n: float) -> Callable[[Array], Array]:
+    if n == 0:  # the formula would be 0 times infinity at 0, where it ends the derivatives of every polynomial
+        return lambda g: multiply(g, 0.0)
+    return lambda g: multiply(g, multiply(float(n), power(x, n - 1)))
+
+
+defvjp(power, _power_vjp)
 
 
 # Functions.
@@ -147,7 +155,10 @@ def log1p(x: Array) -> Array:
     """log(1 + x), accurate near 0. NumPy's complex form is good to 1e-8 only, so it has its own here."""
     if is_complex(x):
         a, b = x.real, x.imag
-        return 0.5 * np.log1p(a * (2.0 + a) + b * b) + 1j * np.arctan2(b, 1.0 + a)
+        near = np.abs(a) < 0.5  # beyond, 1 + a loses nothing, and a (2 + a) may cancel or overflow
+        c = np.where(near, a, 0.0)
+        size = np.where(near, 0.5 * np.log1p(c * (2.0 + c) + b * b), np.log(np.hypot(1.0 + a, b)))
+        return size + 1j * np.arctan2(b, 1.0 + a)
     return _function("log1p")(x)
 
 
@@ -168,6 +179,9 @@ def softplus(x: Array) -> Array:
 @primitive
 def sigmoid(x: Array) -> Array:
     """1 / (1 + e^-x), accurate in relative terms wherever it is a normal number: where e^-x overflows it is 0."""
+    if is_complex(x):  # NumPy's quotient by a complex infinity is NaN
+        e = np.exp(-abs(x))
+        return np.where(x.real < 0.0, e, 1.0) / (1.0 + e)
     with np.errstate(over="ignore"):
         return 1.0 / (1.0 + exp(-x))
 

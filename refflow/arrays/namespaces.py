@@ -63,6 +63,8 @@ def is_array(x: Any) -> bool:
 
 def device(x: Array) -> Any:
     """The device that the array lives on."""
+    if not is_array(x) and not isinstance(x, np.generic):
+        raise DTypeError(f"expected an array, got {type(x).__name__}")
     return array_api_compat.device(getval(x))
 
 

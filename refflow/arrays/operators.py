@@ -20,6 +20,8 @@ _OPERATORS: dict[str, Any] = {
     "__pow__": e.power,
     "__matmul__": matmul,
     "__rmatmul__": lambda x, y: matmul(y, x),
+    "__eq__": e.equal,
+    "__ne__": lambda x, y: e.logical_not(e.equal(x, y)),
     "__lt__": e.less,
     "__le__": e.less_equal,
     "__gt__": e.greater,

@@ -119,17 +119,23 @@ def flip(x: Array, axis: int = -1) -> Array:
 defvjp(flip, lambda ans, x, axis=-1: lambda g: flip(g, axis))
 
 
+def _position(axis: int, rank: int, of: tuple[int, ...]) -> int:
+    if not -rank <= axis < rank:
+        raise ShapeError(f"expected an axis in [{-rank}, {rank}), got {axis} for shape {of}")
+    return axis % rank
+
+
 def expand_dims(x: Array, axis: int) -> Array:
     """A new axis of length one at the position."""
     old = shape(x)
-    at = axis % (len(old) + 1)
+    at = _position(axis, len(old) + 1, old)
     return reshape(x, (*old[:at], 1, *old[at:]))
 
 
 def squeeze(x: Array, axis: int) -> Array:
     """The axis, of length one, removed."""
     old = shape(x)
-    at = axis % len(old)
+    at = _position(axis, len(old), old)
     if old[at] != 1:
         raise ShapeError(f"expected length 1 along axis {axis}, got shape {old}")
     return reshape(x, (*old[:at], *old[at + 1 :]))
@@ -198,7 +204,7 @@ def split(x: Array, sizes: Sequence[int], axis: int = -1) -> tuple[Array, ...]:
     (array([0., 1.]), array([2., 3., 4.]))
     """
     length = shape(x)[axis]
-    if math.fsum(sizes) != length:
+    if math.fsum(sizes) != length or min(sizes, default=0) < 0:
         raise ShapeError(f"expected sizes that add up to {length} along axis {axis}, got {tuple(sizes)}")
     before = (slice(None),) * (axis % len(shape(x)))
     pieces, start = [], 0
@@ -220,11 +226,12 @@ def take(x: Array, indices: tuple[int, ...], axis: int = -1) -> Array:
 
 def _take_vjp(ans: Array, x: Array, indices: tuple[int, ...], axis: int = -1) -> Any:
     length = shape(x)[axis]
-    chosen = set(indices)
-    if len(chosen) != len(indices):
+    positions = [i % length for i in indices]
+    chosen = set(positions)
+    if len(chosen) != len(positions):
         raise ShapeError(f"expected distinct positions in take, got {indices}")
     rest = tuple(i for i in range(length) if i not in chosen)
-    order = _inverse_order((*indices, *rest))
+    order = _inverse_order((*positions, *rest))
 
     def vjp(g: Array) -> Array:
         if rest:

@@ -49,6 +49,11 @@ class ElementwiseAffine(Bijection):
         x = (y - self.shift) * xp.exp(-self.log_scale)  # (3)
         return x, batch_zeros(x, self.event_rank) - xp.sum(self.log_scale)
 
+    @staticmethod
+    def init(event_shape: tuple[int, ...], dtype: str = "float64") -> "ElementwiseAffine":
+        """The identity on events of the shape."""
+        return ElementwiseAffine(np.zeros(event_shape, dtype=dtype), np.zeros(event_shape, dtype=dtype))
+
 
 @module
 class Standardize(Bijection):

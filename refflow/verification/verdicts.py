@@ -65,8 +65,8 @@ class Measured:
     def excess(self, dtype: Any) -> np.ndarray:
         """rho `(N, k)`: 0 where nothing is judged, infinite where an error is not a number."""
         with np.errstate(all="ignore"):
-            rho = self.error / (unit(dtype) * np.maximum(self.kappa, np.finfo(np.float64).tiny))
-        rho = np.where(np.isnan(self.error), np.inf, rho)
+            rho = self.error / (unit(dtype) * self.kappa)
+        rho = np.where(self.error == 0.0, 0.0, np.where(np.isnan(self.error), np.inf, rho))
         return np.where(self.conclusive[:, None], rho, 0.0)
 
 
@@ -116,6 +116,8 @@ def _fault_line(measure: Measure, f: Any, x: np.ndarray, context: np.ndarray | N
     if not found.conclusive.any():
         return alone
     rho = _percentile(found.excess(other), found.conclusive)
+    if not np.isfinite(rho):
+        return alone
     if other == np.float32:
         return float(SHRINKS * max(rho, 1.0))
     return float(max(rho / SHRINKS, EXCESS)) if rho > EXCESS * SHRINKS else float("inf")

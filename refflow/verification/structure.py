@@ -1,0 +1,180 @@
+"""The laws of rows: shapes, dtypes, memory, repeatability and independence.
+
+They ask nothing of the values, so they hold for any map of rows, and most of them bit for bit.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from refflow.modules import Module, arrays, bind, bind_arrays, parameters, tree_equal
+from refflow.verification.conditioning import cast, conditions, forward
+from refflow.verification.verdicts import Finding, LawViolation, Measured, judge
+
+Context = np.ndarray | None
+Outputs = tuple[np.ndarray, np.ndarray]
+
+
+def _violated(law: str, what: str) -> LawViolation:
+    return LawViolation(law, float("inf"), 0.0, what)
+
+
+def _same(a: Outputs, b: Outputs) -> bool:
+    return all(np.array_equal(x, y, equal_nan=True) for x, y in zip(a, b, strict=True))
+
+
+def shapes(f: Any, x: np.ndarray, context: Context = None) -> Finding:
+    """y has the shape of x and log_det its batch shape: for no row, one row, one event without batch axes, and rows in
+    two batch axes; and the values there are those of the plain batch (`batching`)."""
+    n, event = len(x), x.shape[1:]
+    for index in (np.s_[:0], np.s_[:1], np.s_[0], np.s_[None, : n // 2 + 1]):
+        points = x[index]
+        try:
+            y, log_det = forward(f, points, None if context is None else context[index])
+        except Exception as error:  # whatever foreign code does where it expects another shape
+            raise _violated("shapes", f"x of shape {points.shape}: {type(error).__name__}: {error}") from error
+        batch = points.shape[: points.ndim - len(event)]
+        if np.shape(y) != points.shape or np.shape(log_det) != batch:
+            raise _violated(
+                "shapes", f"x of shape {points.shape}: got y of shape {np.shape(y)}, log_det of {np.shape(log_det)}"
+            )
+    return Finding("shapes", "pass")
+
+
+def batching(f: Any, x: np.ndarray, context: Context = None) -> Finding:
+    """The value of a row does not depend on how many rows come with it: alone, in another order, in two batch axes.
+
+    Within rounding: matrix products of other shapes are summed in another order.
+    """
+
+    def measure(f: Any, x: np.ndarray, context: Context) -> Measured:
+        n = len(x)
+        together, scales = forward(f, x, context), conditions(f, x, context)
+        alone = [forward(f, x[i], None if context is None else context[i]) for i in range(n)]
+        turned = forward(f, np.array(x[::-1]), None if context is None else np.array(context[::-1]))
+        folded = forward(f, x[:, None], None if context is None else context[:, None])
+        others = (
+            (np.stack([y for y, _ in alone]), np.stack([l for _, l in alone])),
+            (turned[0][::-1], turned[1][::-1]),
+            (folded[0][:, 0], folded[1][:, 0]),
+        )
+        errors = [_distance(together, other) for other in others]
+        kappa = np.column_stack([scales.value, scales.log_det])
+        return Measured(np.column_stack(errors), np.column_stack([kappa] * 3), scales.conclusive(x.dtype))
+
+    return judge("batching", measure, f, x, context)
+
+
+def _distance(a: Outputs, b: Outputs) -> np.ndarray:
+    n = len(a[0])
+    with np.errstate(invalid="ignore"):
+        value, term = np.abs(a[0].astype(float) - b[0]), np.abs(a[1].astype(float) - b[1])
+    return np.column_stack([value.reshape(n, -1), term])
+
+
+def dtypes(f: Any, x: np.ndarray, context: Context = None) -> Finding:
+    """Both outputs have the dtype of x; for a refflow module also where everything is float32, and float64."""
+    for dtype in (np.float32, np.float64) if isinstance(f, Module) else (x.dtype,):
+        c = None if context is None else context.astype(dtype)
+        y, log_det = forward(cast(f, dtype), x.astype(dtype), c)
+        if np.asarray(y).dtype != dtype or np.asarray(log_det).dtype != dtype:
+            raise _violated(
+                "dtypes", f"x of {np.dtype(dtype)}: got y of {np.asarray(y).dtype}, log_det of {log_det.dtype}"
+            )
+    return Finding("dtypes", "pass")
+
+
+def no_mutation(f: Any, x: np.ndarray, context: Context = None) -> Finding:
+    """f writes neither to x nor to the context nor to its own arrays, and takes arrays that cannot be written to."""
+    inputs = [np.array(a) for a in (x, context) if a is not None]
+    before = [a.tobytes() for a in inputs]
+    own = [np.array(a) for a in _leaves(f)]
+    forward(f, *inputs)
+    if before != [a.tobytes() for a in inputs]:
+        raise _violated("no_mutation", "x or the context was written to")
+    if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(own, _leaves(f), strict=True)):
+        raise _violated("no_mutation", "a parameter was written to")
+    for a in inputs:
+        a.setflags(write=False)
+    try:
+        forward(f, *inputs)
+    except ValueError as error:
+        raise _violated("no_mutation", f"read-only arrays: {error}") from error
+    return Finding("no_mutation", "pass")
+
+
+def _leaves(f: Any) -> list[np.ndarray]:
+    from refflow.arrays import leaves
+
+    return [a for a in leaves(arrays(f)) if isinstance(a, np.ndarray)] if isinstance(f, Module) else []
+
+
+def repeatable(f: Any, x: np.ndarray, context: Context = None) -> Finding:
+    """f(x) is the same, bit for bit, again: after a call at other points, and from other memory."""
+    first = _copied(forward(f, x, context))
+    forward(f, np.array(x[::-1]), None if context is None else np.array(context[::-1]))
+    again = forward(f, np.array(x), None if context is None else np.array(context))
+    if not _same(first, again):
+        raise _violated("repeatable", f"the second call at x = {x[0].tolist()} ... gave something else")
+    return Finding("repeatable", "pass")
+
+
+def _copied(outputs: Outputs) -> Outputs:
+    return np.array(outputs[0]), np.array(outputs[1])
+
+
+def row_independence(f: Any, x: np.ndarray, context: Context = None) -> Finding:
+    """Row i stays the same, bit for bit, when all other rows, and their contexts, become 0, large, or NaN."""
+    y, log_det = _copied(forward(f, x, context))
+    for i in {0, len(x) // 2, len(x) - 1} if len(x) > 1 else ():
+        for other in (0.0, 1e3, np.nan):
+            points = np.full_like(x, other)
+            points[i] = x[i]
+            c = None if context is None else np.full_like(context, other)
+            if c is not None and context is not None:
+                c[i] = context[i]
+            changed = forward(f, points, c)
+            if not _same((y[i], log_det[i]), (changed[0][i], changed[1][i])):
+                raise _violated("row_independence", f"row {i} changed when all others became {other}")
+    return Finding("row_independence", "pass")
+
+
+def nan_stays(f: Any, x: np.ndarray, context: Context = None) -> Finding:
+    """A row with a NaN in it gives a row with a NaN in it: nothing turns it into a number that looks like an answer."""
+    points = np.array(x)
+    points.reshape(len(x), -1)[:, -1] = np.nan
+    y, _ = forward(f, points, context)
+    if np.isfinite(np.asarray(y)).reshape(len(x), -1).all(axis=1).any():
+        raise _violated("nan_stays", f"x = {points[0].tolist()} became finite")
+    return Finding("nan_stays", "pass")
+
+
+def parameters_round_trip(f: Any, x: np.ndarray, context: Context = None) -> Finding:
+    """bind(f, parameters(f)) is the map f, and so with all arrays, frozen ones included; for refflow modules only."""
+    if not isinstance(f, Module):
+        return Finding("parameters_round_trip", "inconclusive", judged=0.0)
+    first = forward(f, x, context)
+    for take, put in ((parameters, bind), (arrays, bind_arrays)):
+        tree = take(f)
+        again = put(f, _fresh(tree))
+        if not tree_equal(take(again), tree) or not _same(first, forward(again, x, context)):
+            raise _violated("parameters_round_trip", f"{put.__name__}(f, {take.__name__}(f)) is another map")
+    return Finding("parameters_round_trip", "pass")
+
+
+def _fresh(tree: Any) -> Any:
+    from refflow.arrays import tree_map
+
+    return tree_map(np.array, tree)
+
+
+__all__ = [
+    "batching",
+    "dtypes",
+    "nan_stays",
+    "no_mutation",
+    "parameters_round_trip",
+    "repeatable",
+    "row_independence",
+    "shapes",
+]
