@@ -1,5 +1,6 @@
 """Row by row: scores added up and written while a file of any length streams by."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -84,10 +85,14 @@ def _npy(values: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def _as_rows(x: np.ndarray) -> np.ndarray:
+    return x.reshape(len(x), math.prod(x.shape[1:]))
+
+
 def write_samples(out: str, x: np.ndarray, columns: Sequence[str] = ()) -> None:
     """Samples to a .csv or .npy file, or as CSV to standard output for "-"."""
     if out == "-":
-        write_rows(sys.stdout, x.reshape(len(x), -1), columns)
+        write_rows(sys.stdout, _as_rows(x), columns)
         return
     if Path(out).suffix == ".npy":
         write_atomic(out, _npy(x))
@@ -95,5 +100,5 @@ def write_samples(out: str, x: np.ndarray, columns: Sequence[str] = ()) -> None:
     import io
 
     buffer = io.StringIO()
-    write_rows(buffer, x.reshape(len(x), -1), columns)
+    write_rows(buffer, _as_rows(x), columns)
     write_atomic(out, buffer.getvalue().encode())

@@ -21,7 +21,7 @@ for _command in COMMANDS:
 def main() -> None:
     """Run the command line; every refflow error becomes one line and exit code 1."""
     try:
-        app()
+        app(prog_name="refflow")
     except BrokenPipeError:  # the reader of our pipe has gone: say nothing, as other tools do
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

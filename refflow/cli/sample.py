@@ -1,5 +1,6 @@
 """refflow sample."""
 
+import math
 from typing import Annotated
 
 import typer
@@ -37,4 +38,5 @@ def sample(
     if flow.dequantization is not None and not continuous:
         x = flow.dequantization.levels(x)
     x = x if rows is None else x.swapaxes(0, 1)
-    write_samples(out, x.reshape(-1, *flow.event_shape), metadata.get("columns", []))
+    count = math.prod(x.shape[: x.ndim - len(flow.event_shape)])
+    write_samples(out, x.reshape(count, *flow.event_shape), metadata.get("columns", []))

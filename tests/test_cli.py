@@ -1,0 +1,474 @@
+"""The command line: what it writes and prints, what it pipes, and how it fails."""
+
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import refflow
+from refflow.cli import main
+from refflow.files import read_metadata
+from refflow.tables import read_table
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line in this process; return (exit code, standard output, standard error)."""
+
+    def run(*arguments, stdin=""):
+        monkeypatch.setattr(sys, "argv", ["refflow", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def rows(n=120, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 3)) @ np.array([[1.0, 0.5, 0.0], [0.0, 1.0, -2.0], [0.0, 0.0, 0.3]])
+    return x + np.array([0.0, 10.0, -3.0])
+
+
+def write_csv(path, x, header="a,b,c"):
+    lines = [header] if header else []
+    path.write_text("\n".join([*lines, *(",".join(map(repr, row)) for row in x.tolist())]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A model trained by the command on columns a and b given c, and the table it was trained on."""
+    folder = tmp_path_factory.mktemp("trained")
+    table = write_csv(folder / "data.csv", rows())
+    subprocess.run(
+        [sys.executable, "-m", "refflow", "train", table, "--context", "c", "--epochs", "3", "--layers", "2",
+         "--hidden", "8", "--out", folder / "flow", "-q"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return folder / "flow" / "model.safetensors", table
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """An untrained flow of two columns without names."""
+    flow = refflow.realnvp(2, layers=2, hidden=(4,), seed=0)
+    return flow.save(tmp_path_factory.mktemp("plain") / "plain.safetensors")
+
+
+SMALL = ("--epochs", "2", "--layers", "2", "--hidden", "8")
+
+
+def test_train_writes_model_report_and_pictures_and_prints_one_table(run, tmp_path):
+    table = write_csv(tmp_path / "t.csv", rows())
+    code, out, err = run("train", table, *SMALL, "--out", tmp_path / "o")
+    assert code == 0
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == [
+        "curve.png", "model.safetensors", "report.json", "samples.png", "test-looks.jsonl",
+    ]  # fmt: skip
+    for name in ("curve.png", "samples.png"):
+        assert (tmp_path / "o" / name).read_bytes().startswith(b"\x89PNG")
+    for text in ("realnvp flow", "Gaussian", "Gaussian mixture", "+- s.e.", "seconds", "round-trip error", "peak"):
+        assert text in out
+    assert "epoch 2/2" in err
+    report = json.loads((tmp_path / "o" / "report.json").read_text())
+    assert report["rows"] == [96, 12, 12]
+    assert report["scores"][0]["model"] == "realnvp flow"
+    assert report["round_trip_error"]["float64"] < 1e-12
+    assert 50 < report["peak_megabytes"] < 2000
+
+
+def test_the_report_is_what_json_prints(run, tmp_path):
+    table = write_csv(tmp_path / "t.csv", rows())
+    code, out, _ = run("train", table, *SMALL, "--out", tmp_path / "o", "--json", "-q")
+    assert code == 0
+    assert json.loads(out) == json.loads((tmp_path / "o" / "report.json").read_text())
+
+
+def test_the_test_score_of_the_table_is_the_score_of_the_saved_model(run, tmp_path):
+    """Score the test rows again, from the file, split as the task splits them."""
+    from refflow.tasks import table_task
+
+    table = write_csv(tmp_path / "t.csv", rows())
+    run("train", table, *SMALL, "--out", tmp_path / "o", "--seed", "3", "-q")
+    task = table_task(read_table(str(table)), "t", seed=3)
+    again = refflow.score(refflow.load(tmp_path / "o" / "model.safetensors"), task.test.x)
+    assert json.loads((tmp_path / "o" / "report.json").read_text())["scores"][0]["test"] == again.mean
+
+
+def test_equal_commands_write_equal_models(run, tmp_path):
+    table = write_csv(tmp_path / "t.csv", rows())
+    for name in "ab":
+        run("train", table, *SMALL, "--out", tmp_path / name, "-q")
+    a, b = ((tmp_path / name / "model.safetensors").read_bytes() for name in "ab")
+    assert a == b
+    run("train", table, *SMALL, "--out", tmp_path / "c", "--seed", "1", "-q")
+    assert (tmp_path / "c" / "model.safetensors").read_bytes() != a
+
+
+def test_nice_trains_with_the_choices_it_has(run, tmp_path):
+    table = write_csv(tmp_path / "t.csv", rows())
+    code, out, _ = run("train", table, "--model", "nice", *SMALL, "--out", tmp_path / "o", "-q")
+    assert code == 0
+    assert "nice flow" in out
+
+
+def test_npy_and_standard_input_train_too(run, tmp_path):
+    np.save(tmp_path / "t.npy", rows())
+    code, _, _ = run("train", tmp_path / "t.npy", *SMALL, "--out", tmp_path / "o", "-q")
+    assert code == 0
+    text = write_csv(tmp_path / "t.csv", rows(), header="").read_text()
+    code, _, _ = run("train", "-", *SMALL, "--out", tmp_path / "p", "-q", stdin=text)
+    assert code == 0
+    a, b = (refflow.load(tmp_path / name / "model.safetensors") for name in "op")
+    assert refflow.modules.tree_equal(refflow.modules.arrays(a), refflow.modules.arrays(b))
+
+
+def test_integers_are_dequantised_and_it_says_so(run, tmp_path):
+    x = np.random.default_rng(0).integers(0, 9, (100, 2))
+    np.save(tmp_path / "t.npy", x)
+    code, out, err = run("train", tmp_path / "t.npy", *SMALL, "--out", tmp_path / "o")
+    assert code == 0
+    assert "dequantised" in err
+    assert "bits/dim" in out
+    model = tmp_path / "o" / "model.safetensors"
+    assert refflow.load(model).dequantization.steps == (1.0, 1.0)
+    _, drawn, _ = run("sample", model, "-n", "5")
+    assert all(float(v).is_integer() for line in drawn.splitlines() for v in line.split(","))
+    _, drawn, _ = run("sample", model, "-n", "5", "--continuous")
+    assert not all(float(v).is_integer() for line in drawn.splitlines() for v in line.split(","))
+
+
+def test_the_model_file_knows_how_it_was_trained(run, trained):
+    model, _ = trained
+    found = read_metadata(model)
+    assert found["columns"] == ["a", "b"]
+    assert found["context"] == ["c"]
+    assert (found["recipe"], found["seed"], found["epochs"]) == ("realnvp", 0, 3)
+    code, out, _ = run("info", model, "--json")
+    shown = json.loads(out)
+    assert code == 0
+    assert shown.items() >= found.items()
+    assert shown["event_shape"] == [2]
+    assert shown["context_dim"] == 1
+    assert "AffineCoupling" in shown["structure"]
+    code, out, _ = run("info", model)
+    assert code == 0
+    assert "parameters" in out
+    assert "recipe" in out
+
+
+def test_samples_go_back_to_score_through_a_pipe(run, plain):
+    code, out, _ = run("sample", plain, "-n", "50", "--seed", "4")
+    assert code == 0
+    code, _, err = run("score", plain, "-", "--json", "--out", "-", stdin=out)
+    flow = refflow.load(plain)
+    expected = flow.log_prob(flow.sample(50, seed=4))
+    assert code == 0
+    assert json.loads(err)["rows"] == 50
+    assert json.loads(err)["mean_nats"] == pytest.approx(float(np.mean(expected)), rel=1e-12)
+
+
+def test_samples_carry_the_header_and_files_their_format(run, trained, tmp_path):
+    model, table = trained
+    code, out, _ = run("sample", model, "-n", "2", "--context", table)
+    assert code == 0
+    assert out.splitlines()[0] == "a,b"
+    assert len(out.splitlines()) == 1 + 2 * 120
+    code, _, _ = run("sample", model, "-n", "1", "--context", table, "--out", tmp_path / "s.npy")
+    assert code == 0
+    assert np.load(tmp_path / "s.npy").shape == (120, 2)
+    code, _, _ = run("sample", model, "-n", "1", "--context", table, "--out", tmp_path / "s.csv")
+    assert np.allclose(read_table(str(tmp_path / "s.csv")).values, np.load(tmp_path / "s.npy"), rtol=0, atol=0)
+
+
+def test_no_samples_are_no_rows(run, plain):
+    assert run("sample", plain, "-n", "0")[:2] == (0, "")
+
+
+def test_score_is_refflow_score(run, trained, tmp_path):
+    model, table = trained
+    x = rows()
+    expected = refflow.score(refflow.load(model), x[:, :2], x[:, 2:])
+    code, out, _ = run("score", model, table, "--out", tmp_path / "s.csv", "--json")
+    assert code == 0
+    assert json.loads(out)["mean_nats"] == pytest.approx(expected.mean, rel=1e-12)
+    assert json.loads(out)["standard_error_nats"] == pytest.approx(expected.standard_error, rel=1e-9)
+    assert np.array_equal(read_table(str(tmp_path / "s.csv")).values[:, 0], expected.log_prob)
+    run("score", model, table, "--out", tmp_path / "s.npy")
+    assert np.array_equal(np.load(tmp_path / "s.npy"), expected.log_prob)
+
+
+def test_score_finds_columns_by_name(run, trained, tmp_path):
+    """Another order and a further column change nothing; another order without names would score nonsense."""
+    model, table = trained
+    x = rows()
+    other = write_csv(tmp_path / "o.csv", np.column_stack([x[:, 2], np.ones(len(x)), x[:, 1], x[:, 0]]), "c,z,b,a")
+    assert run("score", model, other)[1] == run("score", model, table)[1]
+    code, _, err = run("score", model, write_csv(tmp_path / "n.csv", x, "a,b,z"))
+    assert code == 1
+    assert "'c'" in err
+    code, _, err = run("score", model, other, "--context", "a", "--drop", "z")
+    assert code == 1
+    assert "['a', 'b']" in err
+
+
+def test_score_reads_in_blocks(run, plain, tmp_path, monkeypatch):
+    x = rows(100)[:, :2]
+    whole = run("score", plain, write_csv(tmp_path / "t.csv", x, ""), "--json")[1]
+    np.save(tmp_path / "t.npy", x)
+    from refflow import tables
+
+    blocks = tables.read_blocks
+    monkeypatch.setattr(tables, "read_blocks", lambda source: blocks(source, rows=7))
+    for name in ("t.csv", "t.npy"):
+        piecewise = json.loads(run("score", plain, tmp_path / name, "--json")[1])
+        assert piecewise["rows"] == 100
+        assert piecewise["mean_nats"] == pytest.approx(json.loads(whole)["mean_nats"], rel=1e-12)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak from /proc")
+def test_score_needs_memory_for_a_block_not_for_the_file(plain, tmp_path):
+    """40 MB of CSV raise the peak over that of one block's file by less than a quarter of the file's size."""
+    line = "0.123456789012345,-1.234567890123456\n"
+    code = (
+        "import sys; from pathlib import Path; sys.argv = ['refflow', 'score', *sys.argv[1:]]; "
+        "from refflow.cli import app; app(standalone_mode=False); print(Path('/proc/self/status').read_text())"
+    )
+    peaks = []
+    for name, count in (("small.csv", 20_000), ("large.csv", 1_100_000)):
+        (tmp_path / name).write_text(line * count)
+        done = subprocess.run(
+            [sys.executable, "-c", code, plain, tmp_path / name], check=True, capture_output=True, text=True
+        )
+        assert f"{count} rows" in done.stdout
+        peaks.append(1024 * int(done.stdout.split("VmHWM:")[1].split()[0]))
+    assert peaks[1] - peaks[0] < 0.25 * (tmp_path / "large.csv").stat().st_size
+
+
+def test_a_failing_score_leaves_no_output_file(run, plain, tmp_path):
+    (tmp_path / "t.csv").write_text("1,2\n3,oops\n")
+    code, _, err = run("score", plain, tmp_path / "t.csv", "--out", tmp_path / "s.csv")
+    assert code == 1
+    assert "line 2, column 1" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
+
+
+@pytest.mark.parametrize("command", ["train", "sample", "score", "info"])
+def test_help_is_worth_reading(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert f"Usage: refflow {command}" in out
+    assert len(out.splitlines()) > 10
+
+
+def test_help_lists_the_commands_and_exit_codes(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    for text in ("train", "sample", "score", "info", "Exit codes: 0 done"):
+        assert text in " ".join(out.split())
+
+
+BAD_TABLES = {
+    "empty file": ("t.csv", b"", "empty"),
+    "header only": ("t.csv", b"a,b\n", "below the header"),
+    "a word in a cell": ("t.csv", b"a,b\n1,2\n3,x\n" + b"4,5\n" * 9, "line 3, column 1"),
+    "an empty cell": ("t.csv", b"1,2\n3,\n" + b"4,5\n" * 9, "an empty field on line 2"),
+    "a short row": ("t.csv", b"1,2\n3\n" + b"4,5\n" * 9, "got 1 on line 2"),
+    "NaN": ("t.csv", b"1,2\nnan,3\n" + b"4,5\n" * 9, "nan at row 1, column 0"),
+    "inf": ("t.csv", b"1,2\n3,inf\n" + b"4,5\n" * 9, "inf at row 1, column 1"),
+    "a constant column": ("t.csv", b"".join(b"%d,7\n" % i for i in range(30)), "constant columns"),
+    "too few rows": ("t.csv", b"1,2\n3,4\n", "at least 4 rows"),
+    "bytes that are no text": ("t.csv", b"\xff\xfe\x00\x01" * 20, "UTF-8"),
+    "an .npy that is none": ("t.npy", b"hello", "whole .npy"),
+    "pickled objects": ("t.npy", None, "whole .npy"),
+    "one axis": ("t.npy", None, "rows and columns"),
+    "strings": ("t.npy", None, "dtype"),
+    "a truncated .npy": ("t.npy", None, "whole .npy"),
+}
+
+
+def bad_table(name, folder):
+    file, content, _ = BAD_TABLES[name]
+    path = folder / file
+    if content is not None:
+        path.write_bytes(content)
+    elif name == "pickled objects":
+        np.save(path, np.array([[{}, 1]], dtype=object), allow_pickle=True)
+    elif name == "one axis":
+        np.save(path, np.arange(9.0))
+    elif name == "strings":
+        np.save(path, np.array([["a", "b"]]))
+    else:
+        np.save(path, rows())
+        path.write_bytes(path.read_bytes()[:500])
+    return path
+
+
+def one_line(err):
+    lines = [line for line in err.splitlines() if line]
+    assert len(lines) == 1, err
+    assert lines[0].startswith("refflow: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_bad_tables_are_one_clear_line(run, tmp_path, name):
+    code, out, err = run("train", bad_table(name, tmp_path), "--out", tmp_path / "o", "-q")
+    assert (code, out) == (1, "")
+    assert BAD_TABLES[name][2] in one_line(err)
+    assert not (tmp_path / "o").exists()
+
+
+def test_other_errors_are_one_clear_line(run, trained, plain, tmp_path):
+    table = write_csv(tmp_path / "t.csv", rows())
+    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "cut.safetensors").write_bytes(plain.read_bytes()[:-9])
+    cases = {
+        ("train", tmp_path / "none.csv"): "No such file",
+        ("train", tmp_path): "directory",
+        ("train", table, "--context", "zz"): "expected a column among a, b, c, got 'zz'",
+        ("train", table, "--context", "a,b,c"): "columns to model",
+        ("train", table, "--bounds", "0,1"): "outside",
+        ("train", table, "--out", tmp_path / "file" / "o"): "cannot make the folder",
+        ("train", table, "--epochs", "-1"): "epochs >= 0",
+        ("score", tmp_path / "none", table): "No such file",
+        ("score", table, table): "expected",
+        ("score", tmp_path / "cut.safetensors", table): "expected",
+        ("score", plain, table): "expected",
+        ("score", plain, tmp_path / "none.npy"): "No such file",
+        ("score", plain, write_csv(tmp_path / "d.csv", rows()[:, :2], "a,b"), "--out", tmp_path): "cannot write",
+        ("sample", trained[0]): "expected a context",
+        ("sample", plain, "--context", table): "unconditional",
+        ("sample", plain, "--out", tmp_path / "file" / "s.csv"): "cannot write",
+        ("info", tmp_path / "file"): "expected",
+    }
+    for arguments, text in cases.items():
+        extra = ("--out", tmp_path / "o") if arguments[0] == "train" and "--out" not in arguments else ()
+        code, out, err = run(*arguments, *extra, *(("-q",) if arguments[0] == "train" else ()))
+        assert (code, out) == (1, ""), arguments
+        assert text in one_line(err), (arguments, err)
+
+
+def test_wrong_usage_exits_with_2(run, tmp_path):
+    table = write_csv(tmp_path / "t.csv", rows())
+    for arguments in (
+        ("train",),
+        ("train", table, "--layers", "many"),
+        ("train", table, "--model", "glow"),
+        ("train", table, "--hidden", "8,x"),
+        ("train", table, "--bounds", "1"),
+        ("train", table, "--dtype", "float16"),
+        ("train", table, "--seed", "-1"),
+        ("train", "digits", "--context", "a"),
+        ("sample", "m", "-n", "-1"),
+        ("score", "m", table, "--draws", "0"),
+        ("nonsense",),
+    ):
+        code, out, err = run(*arguments)
+        assert (code, out) == (2, ""), arguments
+        assert "Usage:" in err
+
+
+def start(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "refflow", *map(str, arguments)], stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, **options,
+    )  # fmt: skip
+
+
+def test_ctrl_c_saves_the_best_and_the_same_command_goes_on(tmp_path):
+    table, out = write_csv(tmp_path / "t.csv", rows(400)), tmp_path / "o"
+    command = ("train", table, "--epochs", "4000", "--layers", "2", "--hidden", "8", "--out", out)
+    running = start(*command, "--patience", "4000")
+    for line in running.stderr:
+        if line.startswith("epoch 400/"):
+            break
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "interrupted after epoch" in err
+    assert "Traceback" not in err
+    assert refflow.load(out / "model.safetensors").event_shape == (3,)
+    assert read_metadata(out / "model.safetensors")["stopped"] == "interrupted"
+    stopped = read_metadata(out / "model.safetensors")["epochs"]
+    running = start(*command, "--patience", "4000")
+    first = next(line for line in running.stderr if line.startswith("epoch "))
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+    assert int(first.split()[1].split("/")[0]) > stopped - 1
+
+
+def test_a_full_disk_keeps_the_old_model(run, tmp_path):
+    table, out = write_csv(tmp_path / "t.csv", rows()), tmp_path / "o"
+    assert run("train", table, *SMALL, "--out", out, "-q")[0] == 0
+    before = (out / "model.safetensors").read_bytes()
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    running = start("train", table, *SMALL, "--out", out, "--seed", "1", "-q", preexec_fn=limit)
+    printed, err = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert printed == ""
+    assert "cannot write" in one_line(err)
+    assert (out / "model.safetensors").read_bytes() == before
+    assert not list(out.glob(".refflow*"))
+
+
+def test_a_reader_that_leaves_is_no_error_message(plain):
+    running = start("sample", plain, "-n", "200000")
+    running.stdout.readline()
+    running.stdout.close()
+    with running.stderr as stream:
+        err = stream.read()
+    assert running.wait(timeout=60) == 1
+    assert err == ""
+
+
+def test_without_extras_it_trains_and_says_what_is_missing(tmp_path):
+    """As on a machine without matplotlib, scikit-learn and Hypothesis: what stands in their place fails to import."""
+    table = write_csv(tmp_path / "t.csv", rows())
+    block = tmp_path / "block"
+    for name in ("matplotlib", "sklearn", "hypothesis"):
+        (block / name).mkdir(parents=True)
+        (block / name / "__init__.py").write_text(f"raise ImportError('no {name}')")
+    environment = {**os.environ, "PYTHONPATH": str(block)}
+    running = start("train", table, *SMALL, "--out", tmp_path / "o", env=environment)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 0, err
+    assert "refflow[plot]" in err
+    assert "refflow[mixture]" in err
+    assert "Gaussian" in out
+    done = subprocess.run(
+        [sys.executable, "-c", "import refflow.strategies"], env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert "MissingExtraError" in done.stderr
+    assert "refflow[laws]" in done.stderr
+
+
+def test_a_checkpoint_of_another_run_is_refused(run, tmp_path):
+    table, out = write_csv(tmp_path / "t.csv", rows(400)), tmp_path / "o"
+    running = start("train", table, "--epochs", "4000", "--patience", "4000", "--layers", "2", "--out", out)
+    next(line for line in running.stderr if line.startswith("epoch 400/"))
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+    assert (out / "checkpoint.safetensors").exists()
+    code, _, err = run("train", table, "--epochs", "5", "--layers", "2", "--out", out, "-q")
+    assert code == 1
+    assert "checkpoint of this run" in one_line(err)
+    assert run("train", table, "--epochs", "5", "--layers", "2", "--out", out, "-q", "--no-resume")[0] == 0
+    assert not (out / "checkpoint.safetensors").exists()
