@@ -117,7 +117,13 @@ class Flow(Module):
         context = self._checked_context(context, x)
         if context is None:
             return x, None
-        batch = np.broadcast_shapes(tuple(x.shape[: len(x.shape) - rank]), tuple(context.shape[:-1]))
+        shapes = tuple(x.shape[: len(x.shape) - rank]), tuple(context.shape[:-1])
+        try:
+            batch = np.broadcast_shapes(*shapes)
+        except ValueError as error:
+            raise ShapeError(
+                f"expected a context for each {name}, of batch shape {shapes[0]}, got {shapes[1]}"
+            ) from error
         return xp.broadcast_to(x, (*batch, *self.event_shape)), xp.broadcast_to(context, (*batch, context.shape[-1]))
 
     def _checked_context(self, context: Array | None, like: Array) -> Array | None:

@@ -176,7 +176,8 @@ def _step(column: np.ndarray) -> float:
         return 0.0
     for digits in range(7):
         scaled = values * 10.0**digits
-        if np.all(np.abs(scaled - np.round(scaled)) <= 1e-6 * np.maximum(1.0, np.abs(scaled)) * 10.0 ** (digits - 6)):
+        rounding = 4.0 * np.finfo(column.dtype).eps * np.maximum(1.0, np.abs(scaled))
+        if np.all(np.abs(scaled - np.round(scaled)) <= np.minimum(rounding, 0.01)):
             return float(10.0**-digits)
     return 0.0
 
