@@ -25,6 +25,9 @@ STEP = 1e-30
 RUNGS = (0.5, 0.05, 5e-3, 5e-4)
 """Initial steps of the ladder: from one step alone SciPy's extrapolation was wrong by 5.3 on stiff couplings."""
 
+ORDER = 8
+"""SciPy's order: the first iteration halves the step 3 times, every further one once more."""
+
 SAFETY = 30.0
 """How many times its own error estimate a finite difference may be wrong: the estimate is an asymptotic one."""
 
@@ -60,7 +63,11 @@ def complex_step(f: RowFunction, x: np.ndarray) -> Jacobian:
 
 
 def ladder(f: RowFunction, x: np.ndarray) -> Jacobian:
-    """`scipy.differentiate.jacobian` from each of `RUNGS`; the rung whose error moves log|det J| least."""
+    """`scipy.differentiate.jacobian` from each of `RUNGS`; the rung whose error moves log|det J| least.
+
+    The error of an entry is SciPy's estimate, the difference of its last two extrapolations, which may be small by
+    chance, plus the rounding eps (|f| + |J x|) / h at its smallest step h.
+    """
     from scipy.differentiate import jacobian
 
     def columns(points: np.ndarray) -> np.ndarray:  # (D, ...) -> (M, ...), as SciPy calls it
@@ -69,11 +76,14 @@ def ladder(f: RowFunction, x: np.ndarray) -> Jacobian:
         return np.moveaxis(values.reshape(*rows.shape[:-1], -1), -1, 0)
 
     found = []
-    tolerances = {"rtol": 1e-13, "atol": 1e-15}
+    size = np.abs(f(x[None])[0])[:, None]
     for step in RUNGS:
         with np.errstate(all="ignore"):
-            result = jacobian(columns, x, initial_step=step, tolerances=tolerances)
-        found.append(Jacobian(np.asarray(result.df), np.where(np.isfinite(result.error), result.error, np.inf)))
+            result = jacobian(columns, x, initial_step=step, tolerances={"rtol": 1e-13, "atol": 1e-15})
+            value = np.asarray(result.df)
+            smallest = step * 2.0 ** -(np.asarray(result.nit) + ORDER / 2 - 2)
+            error = result.error + np.finfo(np.float64).eps * (size + np.abs(value * x)) / smallest
+        found.append(Jacobian(value, np.where(np.isfinite(error), error, np.inf)))
     return min(found, key=lambda j: j.log_abs_det()[1])
 
 
