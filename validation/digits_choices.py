@@ -56,7 +56,7 @@ def run(text: str) -> dict:
     }
 
 
-def table() -> None:
+def page() -> str:
     lines = [json.loads(line) for line in RECORD.read_text().splitlines()]
     lines.sort(key=lambda r: r["validation_bits"])
     text = [
@@ -73,12 +73,12 @@ def table() -> None:
             f"| {r['choices'] or 'as above'} | {r['validation_bits']:.4f} | {r['best_epoch']} | "
             f"{r['last_validation_bits']:.4f} | {r['seconds']:.0f} |"
         )
-    (HERE / "digits_choices.md").write_text("\n".join(text) + "\n")
+    return "\n".join(text) + "\n"
 
 
 if __name__ == "__main__":
     if len(sys.argv) == 1:
-        table()
+        (HERE / "digits_choices.md").write_text(page())
     for argument in sys.argv[1:]:
         found = run(argument)
         print(found, flush=True)

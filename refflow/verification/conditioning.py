@@ -10,7 +10,8 @@ can move the result. With layers x_0 -> x_1 ... -> x_K, Jacobians J_k and log-de
     phi_k = |x_k| + |dx_k/dp . p|,   lambda_k = |l_k| + D + |dl_k/dp . p|            (2)
 
 The derivatives are with respect to everything the layer computes with (weights, biases, constants p): each product in
-a matrix product is one of its weights times the derivative to that weight, so sums that cancel inside are seen. Each
+a matrix product is one of its weights times the derivative to that weight, so sums that cancel inside are seen. Of a
+foreign map, whose p cannot be reached, |J_k| |x_k-1| and |grad l_k| |x_k-1| stand in for these terms. Each
 of the D factors of a determinant has a relative error of u at least, hence its logarithm an absolute one: the D in
 lambda. To first order then (Wilkinson's running error analysis),
 
@@ -182,7 +183,11 @@ def _step(layer: Any, x: np.ndarray, context: np.ndarray | None) -> _Step:
     y, log_det = forward(layer, x, context)
     rows, log_det = y.reshape(n, -1), np.broadcast_to(log_det, (n,))
     jacobian, gradient = derivatives(layer, x, context)
-    by_value, by_log_det = _probe(layer, x, context)
+    if isinstance(layer, Module):
+        by_value, by_log_det = _probe(layer, x, context)
+    else:  # its numbers cannot be reached: those that multiply x count through J
+        size_of_x = np.abs(x.reshape(n, -1))
+        by_value, by_log_det = _apply(jacobian, size_of_x), _dot(gradient, size_of_x)
     lam = np.abs(log_det) + size + by_log_det
     majorant = np.abs(jacobian) + _jacobian_probe(layer, x, context, jacobian)
     return _Step(x.reshape(n, -1), rows, jacobian, majorant, gradient, np.abs(rows) + by_value, lam)
@@ -208,16 +213,15 @@ def derivatives(layer: Any, x: np.ndarray, context: np.ndarray | None) -> tuple[
     return (y1 - y0) / (2.0 * h), (l1 - l0) / (2.0 * h)
 
 
-def _probe(layer: Any, x: np.ndarray, context: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _probe(layer: Module, x: np.ndarray, context: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """The largest |dy/dp . (+-p)| and |dl/dp . (+-p)| over random signs of the layer's own numbers p."""
     n = x.shape[0]
     value, log_det = np.zeros((n, x[0].size)), np.zeros(n)
-    if isinstance(layer, Module):
-        rng = np.random.default_rng(0)
-        for _ in range(PROBES):
-            y, term = forward(_shaken(layer, rng), x, context)
-            value = np.maximum(value, np.abs(np.imag(y)).reshape(n, -1) / STEP)
-            log_det = np.maximum(log_det, np.abs(np.imag(term)) / STEP)
+    rng = np.random.default_rng(0)
+    for _ in range(PROBES):
+        y, term = forward(_shaken(layer, rng), x, context)
+        value = np.maximum(value, np.abs(np.imag(y)).reshape(n, -1) / STEP)
+        log_det = np.maximum(log_det, np.abs(np.imag(term)) / STEP)
     return value, log_det
 
 
