@@ -16,9 +16,8 @@ The rooms, each of which imports only from those above it:
     data/           data that ship with refflow
     observations    data as they come, checked
     scoring         likelihood of held-out rows, with its error
-    optimizers      gradient steps on one flat vector
     storage, files  the self-describing model file
-    training        maximum likelihood; lbfgs and checkpoints beside it
+    training/       maximum likelihood
     baselines       Gaussians to beat
     tables, streams tables in and out
     tasks, jobs     the main job; progress and pictures beside it

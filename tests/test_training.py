@@ -16,8 +16,8 @@ from refflow import arrays as xp
 from refflow.errors import DataError, DivergedError, FileError, StructureError
 from refflow.modules import arrays, tree_equal
 from refflow.observations import Observations, observations
-from refflow.optimizers import Adam, Flat, clip_norm
-from refflow.training import first_bad_layer, negative_log_likelihood, real_rows
+from refflow.training.likelihood import first_bad_layer, negative_log_likelihood, real_rows
+from refflow.training.optimizers import Adam, Flat, clip_norm
 
 
 def rows(n=300, seed=0):
@@ -181,7 +181,7 @@ def test_parameters_keep_their_dtype(dtype):
 
 
 def test_a_run_stopped_at_a_checkpoint_and_resumed_ends_in_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setattr("refflow.checkpoints.EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("refflow.training.checkpoints.EVERY_SECONDS", 0.0)
     x, options = rows(), {"epochs": 9, "ema": 0.9, "seed": 3, "patience": 50}
     flow = small(dropout=0.2, dequantization=refflow.Dequantization((0.5,)))
     straight = refflow.fit(flow, x, **options)
@@ -202,8 +202,8 @@ def test_a_run_stopped_at_a_checkpoint_and_resumed_ends_in_the_same_bits(tmp_pat
 
 
 SCRIPT = """
-import sys, numpy as np, refflow, refflow.checkpoints
-refflow.checkpoints.EVERY_SECONDS = 0.0
+import sys, numpy as np, refflow, refflow.training.checkpoints
+refflow.training.checkpoints.EVERY_SECONDS = 0.0
 x = np.random.default_rng(0).integers(0, 9, (400, 6))
 flow = refflow.realnvp(6, layers=4, hidden=(32,), dropout=0.1, seed=0, dtype="float32",
                        dequantization=refflow.Dequantization((1.0,)), preprocessing=[refflow.Logit(0.05, 0.0, 9.0)])

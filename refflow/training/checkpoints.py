@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,11 +23,9 @@ from refflow.files import encode
 from refflow.flow import Flow
 from refflow.modules import named_arrays
 from refflow.observations import Observations
-from refflow.optimizers import Moments
 from refflow.storage import pack, read_bytes, unpack, write_atomic
-
-if TYPE_CHECKING:
-    from refflow.training import History, State
+from refflow.training.optimizers import Moments
+from refflow.training.records import Epoch, History, State
 
 EVERY_SECONDS = 10.0
 """How often a run writes at most: often enough to lose little, seldom enough to cost nothing."""
@@ -82,8 +80,6 @@ class Checkpoint:
 
     def read(self, like: Array) -> tuple[State, History] | None:
         """The state and the history in the file, None if there is no file; vectors go where `like` lives."""
-        from refflow.training import Epoch, History, State
-
         if not self.path.exists():
             return None
         tensors, metadata = unpack(read_bytes(self.path), kind="checkpoint", name=str(self.path))

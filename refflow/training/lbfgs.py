@@ -10,9 +10,10 @@ from refflow.arrays import Array
 from refflow.flow import Flow
 from refflow.modules import bind, first_array, parameters
 from refflow.observations import Observations
-from refflow.optimizers import Flat
 from refflow.scoring import log_prob_rows
-from refflow.training import Callback, Epoch, FitResult, History, negative_log_likelihood, real_rows
+from refflow.training.likelihood import negative_log_likelihood, real_rows
+from refflow.training.optimizers import Flat
+from refflow.training.records import Callback, Epoch, FitResult, History
 
 
 def fit_lbfgs(
