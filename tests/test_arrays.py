@@ -1131,6 +1131,11 @@ def test_logsumexp_of_minus_infinities():
     np.testing.assert_array_equal(got, [-np.inf, 3.0])
 
 
+def test_logaddexp_of_infinities():
+    x, y = at(-np.inf, np.inf, -np.inf, np.inf, 2.0), at(-np.inf, np.inf, 3.0, 1.0, -np.inf)
+    assert np.array_equal(xp.logaddexp(x, y), at(-np.inf, np.inf, 3.0, np.inf, 2.0))
+
+
 def test_infinite_arguments():
     far = at(-np.inf, np.inf)
     np.testing.assert_array_equal(xp.softplus(far), [0.0, np.inf])

@@ -121,10 +121,10 @@ def test_the_mass_of_small_flows_is_judged():
 @pytest.mark.parametrize("scale", draw.SCALES)
 @pytest.mark.parametrize("entry", by_name(REGISTRY))
 def test_every_map_obeys_the_laws_at_length(entry, scale):
-    @settings(max_examples=100)
+    @settings(max_examples=40)
     @given(st.data())
     def check(data):
-        ask(laws.BIJECTION_LAWS, *sides(data, entry, scale, rows=(1, 8)))
+        ask(QUICK, *sides(data, entry, scale, rows=(1, 8)))
 
     check()
 

@@ -95,7 +95,7 @@ def exactness() -> list[str]:
         "| law | 99th percentile of the error, condition units (16 pass) | rows judged |",
         "| --- | --- | --- |",
     ]
-    lines += [f"| {text} | {e[k]['condition_units']:.2f} | {e[k]['judged']:.0%} |" for k, text in laws.items()]
+    lines += [f"| {text} | {e[k]['condition_units']:.2g} | {e[k]['judged']:.0%} |" for k, text in laws.items()]
     gradient = e["gradient"]
     return [
         *lines,
@@ -107,7 +107,7 @@ def exactness() -> list[str]:
 
 
 def page() -> str:
-    looks = sum(1 for _ in (RESULTS / "digits_test_looks.jsonl").open())
+    looks = len((RESULTS / "digits_test_looks.jsonl").read_text().splitlines())
     text = [
         "# Digits",
         "",

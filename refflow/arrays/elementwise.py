@@ -13,7 +13,7 @@ import numpy as np
 from autograd.extend import defvjp
 from autograd.tracer import getval
 
-from refflow.arrays.namespaces import Array, namespace
+from refflow.arrays.namespaces import Array, is_array, namespace
 from refflow.arrays.shapes import unbroadcast
 from refflow.arrays.tracing import primitive
 
@@ -310,8 +310,11 @@ def clip(x: Array, low: float, high: float) -> Array:
 
 
 def logaddexp(x: Array, y: Array) -> Array:
-    """log(e^x + e^y) = max(x, y) + log1p(e^-|x - y|)."""
-    return add(maximum(x, y), log1p(exp(negative(abs(subtract(x, y))))))
+    """log(e^x + e^y) = max(x, y) + log1p(e^-|x - y|); of two equal infinities, that infinity."""
+    m = maximum(x, y)
+    infinite = logical_not(isfinite(m))
+    x, y = (where(infinite, 0.0, v) if is_array(v) else v for v in (x, y))
+    return add(m, log1p(exp(negative(abs(subtract(x, y))))))
 
 
 def piecewise(conditions: Sequence[Array], pieces: Sequence[Array]) -> Array:
