@@ -56,7 +56,9 @@ class Score:
         return self.standard_error / (self.dim * float(np.log(2.0)))
 
 
-def score(flow: Flow, x: Any, context: Any = None, *, draws: int = 10, seed: int = 0, batch_size: int = 4096) -> Score:
+def score(
+    flow: Flow, x: Any, context: Any = None, *, draws: int = 10, seed: int | tuple[int, ...] = 0, batch_size: int = 4096
+) -> Score:
     """Score every row of x: the mean over dequantisation draws of log p, or log p itself for continuous data.
 
     >>> import refflow

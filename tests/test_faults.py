@@ -558,6 +558,25 @@ def test_foreign_functions_are_judged_too():
         laws.check_laws(laws.Functions(forward, wrong), X)
 
 
+def test_foreign_functions_of_plain_batches_only():
+    """Code that takes `(n, d)` only, with a context, always in float32: no false alarm from what it never claimed."""
+
+    def forward(x, c):
+        n, _ = x.shape
+        assert n > 0
+        scale = np.exp(0.5 * np.tanh(c[:, :1]))
+        return (x * scale).astype(np.float32), np.full(n, 2.0, np.float32) * 0.5 * np.tanh(c[:, 0])
+
+    def inverse(y, c):
+        scale = np.exp(0.5 * np.tanh(c[:, :1]))
+        return (y / scale).astype(np.float32), np.float32(-2.0) * 0.5 * np.tanh(c[:, 0])
+
+    x, c = X[:, :2].astype(np.float32), CONTEXT.astype(np.float32)
+    found = laws.check_laws(laws.Functions(forward, inverse), x, c)
+    assert {f.law: f.status for f in found}["round_trip"] == "pass"
+    assert {f.law: f.status for f in found}["log_det_ladder"] == "inconclusive"
+
+
 def test_lossy_is_not_wrong():
     """A correct black box with stiff intermediates is warned about, never failed (y = (3.3 x + 1e4) 0.7 - 7e3)."""
     slope = 3.3 * 0.7

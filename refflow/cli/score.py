@@ -43,7 +43,9 @@ def score(
     with row_writer(out) as write:
         for rows in blocks(data, metadata, names(context), names(drop), flow.context_dim):
             try:
-                piece = score_rows(flow, rows.x, rows.context, draws=draws, seed=seed + total.blocks)
+                piece = score_rows(
+                    flow, rows.x, rows.context, draws=draws, seed=(seed, total.blocks) if total.blocks else seed
+                )
             except RefflowError as error:
                 where = f" (in the block that starts at row {total.rows})" if total.rows else ""
                 raise type(error)(f"{error}{where}") from error

@@ -93,7 +93,10 @@ def log_det_central(f: Any, x: np.ndarray, context: Context = None) -> Finding:
 
 def _finite_difference(law: str, method: Any, f: Any, x: np.ndarray, context: Context) -> Finding:
     f, x, context = _in_float64(f, x, context)
-    log_det, scales = np.broadcast_to(forward(f, x, context)[1], (len(x),)), conditions(f, x, context)
+    y, log_det = forward(f, x, context)
+    if np.asarray(y).dtype != np.float64:  # it computes in another precision whatever it is given
+        return Finding(law, "inconclusive", judged=0.0)
+    log_det, scales = np.broadcast_to(log_det, (len(x),)), conditions(f, x, context)
     judged, largest, tolerance = 0, 0.0, SAFETY
     for i in map(int, np.flatnonzero(scales.conclusive(x.dtype))):
         value, bound = method(_row_function(f, x, context, i), x[i].ravel()).log_abs_det()
@@ -263,7 +266,7 @@ def _takes_complex(f: Any, x: np.ndarray, context: Context) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return np.iscomplexobj(forward(f, x + 0j, context)[0])
+            return np.asarray(forward(f, x + 0j, context)[0]).dtype == np.complex128
         except Exception:  # whatever foreign code answers to numbers it does not know
             return False
 

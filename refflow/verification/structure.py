@@ -24,10 +24,11 @@ def _same(a: Outputs, b: Outputs) -> bool:
 
 
 def shapes(f: Any, x: np.ndarray, context: Context = None) -> Finding:
-    """y has the shape of x and log_det its batch shape: for no row, one row, one event without batch axes, and rows in
-    two batch axes; and the values there are those of the plain batch (`batching`)."""
+    """y has the shape of x and log_det its batch shape: for all rows and for one; of a refflow module also for no row,
+    one event without batch axes, and rows in two batch axes. (What the values are there, `batching` asks.)"""
     n, event = len(x), x.shape[1:]
-    for index in (np.s_[:0], np.s_[:1], np.s_[0], np.s_[None, : n // 2 + 1]):
+    others = (np.s_[:0], np.s_[0], np.s_[None, : n // 2 + 1]) if isinstance(f, Module) else ()
+    for index in (np.s_[:], np.s_[:1], *others):
         points = x[index]
         try:
             y, log_det = forward(f, points, None if context is None else context[index])
@@ -42,7 +43,8 @@ def shapes(f: Any, x: np.ndarray, context: Context = None) -> Finding:
 
 
 def batching(f: Any, x: np.ndarray, context: Context = None) -> Finding:
-    """The value of a row does not depend on how many rows come with it: alone, in another order, in two batch axes.
+    """The value of a row does not depend on how many rows come with it: alone, in another order, and, of a refflow
+    module, without batch axes and in two of them.
 
     Within rounding: matrix products of other shapes are summed in another order.
     """
@@ -50,17 +52,20 @@ def batching(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     def measure(f: Any, x: np.ndarray, context: Context) -> Measured:
         n = len(x)
         together, scales = forward(f, x, context), conditions(f, x, context)
-        alone = [forward(f, x[i], None if context is None else context[i]) for i in range(n)]
+        alone = [forward(f, x[i : i + 1], None if context is None else context[i : i + 1]) for i in range(n)]
         turned = forward(f, np.array(x[::-1]), None if context is None else np.array(context[::-1]))
-        folded = forward(f, x[:, None], None if context is None else context[:, None])
-        others = (
-            (np.stack([y for y, _ in alone]), np.stack([l for _, l in alone])),
+        others = [
+            (np.concatenate([y for y, _ in alone]), np.concatenate([l for _, l in alone])),
             (turned[0][::-1], turned[1][::-1]),
-            (folded[0][:, 0], folded[1][:, 0]),
-        )
+        ]
+        if isinstance(f, Module):
+            bare = [forward(f, x[i], None if context is None else context[i]) for i in range(n)]
+            folded = forward(f, x[:, None], None if context is None else context[:, None])
+            others.append((np.stack([y for y, _ in bare]), np.stack([l for _, l in bare])))
+            others.append((folded[0][:, 0], folded[1][:, 0]))
         errors = [_distance(together, other) for other in others]
         kappa = np.column_stack([scales.value, scales.log_det])
-        return Measured(np.column_stack(errors), np.column_stack([kappa] * 3), scales.conclusive(x.dtype))
+        return Measured(np.column_stack(errors), np.column_stack([kappa] * len(others)), scales.conclusive(x.dtype))
 
     return judge("batching", measure, f, x, context)
 
