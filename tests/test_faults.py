@@ -207,6 +207,18 @@ class _(Affine):
         return self.mask.join(x1, xp.exp(s) * x2 + t), xp.sum(s, axis=-1)
 
 
+@fault("input clamped in forward only", laws.round_trip, CLEAN, 4.0 * X)
+class _(Affine):
+    def forward(self, x, context=None):
+        return super().forward(xp.clip(x, -3.0, 3.0), context)
+
+
+@fault("input clamped in forward only: no volume is left", laws.log_det_complex_step, CLEAN, 4.0 * X)
+class _(Affine):
+    def forward(self, x, context=None):
+        return super().forward(xp.clip(x, -3.0, 3.0), context)
+
+
 @fault("softplus for exp in forward only", laws.round_trip)
 class _(Affine):
     def forward(self, x, context=None):
@@ -290,13 +302,21 @@ def rounded(a):
     return a.astype(np.complex64 if a.dtype.kind == "c" else np.float32).astype(a.dtype)
 
 
-@fault("the network's input in float32, both ways", laws.resolution)
+@fault("the network's input in float32, both ways", laws.continuity)
 class _(Affine):
     def scale_and_shift(self, x1, context=None):
         return super().scale_and_shift(rounded(x1), context)
 
 
-@fault("log-determinant summed in float32", laws.resolution)
+@fault("the network's input in float16, both ways", laws.continuity)
+class _(Affine):
+    def scale_and_shift(self, x1, context=None):
+        if x1.dtype.kind == "c":
+            return super().scale_and_shift(x1, context)
+        return super().scale_and_shift(x1.astype(np.float16).astype(x1.dtype), context)
+
+
+@fault("log-determinant summed in float32", laws.log_det_complex_step)
 class _(Affine):
     def forward(self, x, context=None):
         y, log_det = super().forward(x, context)

@@ -26,13 +26,13 @@ from refflow.verification.jacobians import Jacobian, central, complex_step, ladd
 from refflow.verification.laws import (
     antisymmetry,
     chain_additivity,
+    continuity,
     double_inverse,
     log_det_central,
     log_det_complex_step,
     log_det_ladder,
     onto,
     precision,
-    resolution,
     round_trip,
 )
 from refflow.verification.structure import (
@@ -52,7 +52,7 @@ Law = Callable[[Any, np.ndarray, np.ndarray | None], Finding]
 BIJECTION_LAWS: tuple[Law, ...] = (
     shapes, dtypes, no_mutation, repeatable, parameters_round_trip, double_inverse, row_independence, nan_stays,
     batching, round_trip, antisymmetry, chain_additivity, log_det_complex_step, log_det_ladder, log_det_central,
-    precision, resolution,
+    precision, continuity,
 )  # fmt: skip
 """What every map obeys at points of its domain, in the order asked: the plainest fault is named first."""
 
@@ -140,6 +140,7 @@ __all__ = [
     "check_laws",
     "complex_step",
     "conditions",
+    "continuity",
     "double_inverse",
     "dtypes",
     "ladder",
@@ -153,7 +154,6 @@ __all__ = [
     "parameters_round_trip",
     "precision",
     "repeatable",
-    "resolution",
     "round_trip",
     "row_independence",
     "samples_follow_density",

@@ -10,12 +10,11 @@ can move the result. With layers x_0 -> x_1 ... -> x_K, Jacobians J_k and log-de
     phi_k = |x_k| + |dx_k/dp . p|,   lambda_k = |l_k| + D + |dl_k/dp . p|            (2)
 
 The derivatives are with respect to everything the layer computes with (weights, biases, constants p): each product in
-a matrix product is one of its weights times the derivative to that weight, so sums that cancel inside are seen. Of a
-foreign map, whose p cannot be reached, |J_k| |x_k-1| and |grad l_k| |x_k-1| stand in for these terms. Each
+a matrix product is one of its weights times the derivative to that weight, so sums that cancel inside are seen. Each
 of the D factors of a determinant has a relative error of u at least, hence its logarithm an absolute one: the D in
 lambda. To first order then (Wilkinson's running error analysis),
 
-    forward value      F_k = phi_k + |J_k| F_{k-1},                   F_0 = 0       (3)
+    forward value      F_k = phi_k + |J_k| F_{k-1},                   F_0 = |x_0|   (3)
     log-determinant    sum_k lambda_k + |grad l_k| . F_{k-1}                        (4)
     round trip         R_{k-1} = |x_{k-1}| + |J_k^-1| (R_k + phi_k),  R_K = 0       (5)
     antisymmetry       sum_k 2 lambda_k + |grad l_k| . R_{k-1}                      (6)
@@ -31,12 +30,15 @@ import numpy as np
 
 from refflow.bijections import Bijection, Chain, Frozen, Inverse
 from refflow.modules import Module, field_names, map_arrays, map_modules, replace
-from refflow.verification.jacobians import STEP
+from refflow.verification.jacobians import STEP, steps
 
 T = TypeVar("T")
 
 PROBES = 6
 """Random sign patterns per derivative along p in (2); the largest of six is within a factor 3 of the 2-norm."""
+
+SATURATED = -18.0
+"""log u / 2. Slopes below u leave no trace in float64: a map that saturates says so by a log_det far below this."""
 
 LINEAR = 1e-3
 """The largest relative error that first-order theory is trusted with."""
@@ -106,6 +108,8 @@ class Conditions:
     antisymmetry: np.ndarray
     jacobian: np.ndarray
     """The product of the |J_k| + |dJ_k/dp . p|: by how much the entries of the whole Jacobian may have cancelled."""
+    singular: np.ndarray
+    """Rows where a Jacobian has no inverse though log_det says it has: a clamp, not a want of digits. `(N,)`."""
     worst: np.ndarray
     """The largest kappa / max(1, |value|) met on the way, `(N,)`."""
 
@@ -125,9 +129,10 @@ def conditions(f: Any, x: np.ndarray, context: np.ndarray | None = None) -> Cond
             steps.append(_step(layer, x, context))
             x = forward(layer, x, context)[0]
         size = steps[0].x.shape[1]
-        value, log_det, product = np.zeros((n, size)), np.zeros(n), np.broadcast_to(np.eye(size), (n, size, size))
-        worst = np.zeros(n)
+        value, log_det, product = np.abs(steps[0].x), np.zeros(n), np.broadcast_to(np.eye(size), (n, size, size))
+        worst, singular = np.zeros(n), np.zeros(n, dtype=bool)
         for s in steps:
+            singular |= s.singular
             log_det = log_det + s.lam + _dot(s.gradient, value)  # (4)
             value = s.phi + _apply(s.jacobian, value)  # (3)
             product = s.majorant @ product
@@ -140,7 +145,7 @@ def conditions(f: Any, x: np.ndarray, context: np.ndarray | None = None) -> Cond
         for scale in (log_det, antisymmetry):
             worst = np.maximum(worst, scale)
     finite = np.isfinite(worst) & np.isfinite(product).all(axis=(1, 2))
-    return Conditions(value, log_det, back, antisymmetry, product, np.where(finite, worst, np.inf))
+    return Conditions(value, log_det, back, antisymmetry, product, singular, np.where(finite, worst, np.inf))
 
 
 def _apply(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
@@ -176,6 +181,7 @@ class _Step:
     gradient: np.ndarray
     phi: np.ndarray
     lam: np.ndarray
+    singular: np.ndarray
 
 
 def _step(layer: Any, x: np.ndarray, context: np.ndarray | None) -> _Step:
@@ -183,42 +189,41 @@ def _step(layer: Any, x: np.ndarray, context: np.ndarray | None) -> _Step:
     y, log_det = forward(layer, x, context)
     rows, log_det = y.reshape(n, -1), np.broadcast_to(log_det, (n,))
     jacobian, gradient = derivatives(layer, x, context)
-    if isinstance(layer, Module):
-        by_value, by_log_det = _probe(layer, x, context)
-    else:  # its numbers cannot be reached: those that multiply x count through J
-        size_of_x = np.abs(x.reshape(n, -1))
-        by_value, by_log_det = _apply(jacobian, size_of_x), _dot(gradient, size_of_x)
+    by_value, by_log_det = _probe(layer, x, context)
     lam = np.abs(log_det) + size + by_log_det
     majorant = np.abs(jacobian) + _jacobian_probe(layer, x, context, jacobian)
-    return _Step(x.reshape(n, -1), rows, jacobian, majorant, gradient, np.abs(rows) + by_value, lam)
+    regular = np.isfinite(jacobian).all(axis=(1, 2)) & np.isfinite(log_det)
+    sign = np.linalg.slogdet(np.where(regular[:, None, None], jacobian, np.eye(size)))[0]
+    singular = regular & (log_det > SATURATED) & (sign == 0.0)
+    return _Step(x.reshape(n, -1), rows, jacobian, majorant, gradient, np.abs(rows) + by_value, lam, singular)
 
 
 def derivatives(layer: Any, x: np.ndarray, context: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """J `(N, D, D)` and grad l `(N, D)`: by the complex step for modules, by differences for foreign maps."""
     n, size = x.shape[0], x[0].size
-    steps = np.eye(size).reshape(size, *x.shape[1:])
     context = None if context is None else np.repeat(context, size, axis=0)
+    exact = isinstance(layer, Module)
+    h = steps(x.reshape(n, size)) if exact else np.broadcast_to(2.0**-17 * np.maximum(1.0, np.abs(x)).max(), (n, size))
 
-    def at(direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        points = x[:, None] + direction
+    def at(factor: complex) -> tuple[np.ndarray, np.ndarray]:
+        points = x.reshape(n, 1, size) + factor * h[:, :, None] * np.eye(size)
         y, log_det = forward(layer, points.reshape(n * size, *x.shape[1:]), context)
-        columns = y.reshape(n, size, size)
-        return np.swapaxes(columns, 1, 2), np.broadcast_to(log_det, (n * size,)).reshape(n, size)
+        return y.reshape(n, size, size), np.broadcast_to(log_det, (n * size,)).reshape(n, size)
 
-    if isinstance(layer, Module):
-        y, log_det = at(1j * STEP * steps)
-        return np.imag(y) / STEP, np.imag(log_det) / STEP
-    h = 2.0**-17 * np.maximum(1.0, np.abs(x)).max()  # kappa needs no more than a few digits
-    (y1, l1), (y0, l0) = at(h * steps), at(-h * steps)
-    return (y1 - y0) / (2.0 * h), (l1 - l0) / (2.0 * h)
+    if exact:
+        y, log_det = (np.imag(value) for value in at(1j))
+        return np.swapaxes(y / h[:, :, None], 1, 2), log_det / h
+    (y1, l1), (y0, l0) = at(1.0), at(-1.0)  # kappa needs no more than a few digits
+    return np.swapaxes(y1 - y0, 1, 2) / (2.0 * h[:, None, :]), (l1 - l0) / (2.0 * h)
 
 
-def _probe(layer: Module, x: np.ndarray, context: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """The largest |dy/dp . (+-p)| and |dl/dp . (+-p)| over random signs of the layer's own numbers p."""
+def _probe(layer: Any, x: np.ndarray, context: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The largest |dy/dp . (+-p)| and |dl/dp . (+-p)| over random signs of the layer's own numbers p; 0 for a foreign
+    map, whose numbers cannot be reached."""
     n = x.shape[0]
     value, log_det = np.zeros((n, x[0].size)), np.zeros(n)
     rng = np.random.default_rng(0)
-    for _ in range(PROBES):
+    for _ in range(PROBES if isinstance(layer, Module) else 0):
         y, term = forward(_shaken(layer, rng), x, context)
         value = np.maximum(value, np.abs(np.imag(y)).reshape(n, -1) / STEP)
         log_det = np.maximum(log_det, np.abs(np.imag(term)) / STEP)

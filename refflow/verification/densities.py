@@ -26,6 +26,7 @@ FALSE_ALARM = 1e-9
 DRAWS = 20_000
 
 
+@np.errstate(all="ignore")
 def change_of_variables(flow: Flow, x: np.ndarray, context: Context = None) -> Finding:
     """log_prob(x) = log p_Z(f(x)) + log|det df/dx|, encode = f and decode = f^-1."""
 
@@ -44,6 +45,7 @@ def change_of_variables(flow: Flow, x: np.ndarray, context: Context = None) -> F
     return judge("change_of_variables", measure, flow, x, context)
 
 
+@np.errstate(all="ignore")
 def sampling(flow: Flow, x: np.ndarray, context: Context = None) -> Finding:
     """sample is repeatable by its seed and does not repeat itself; the log-density that comes with a sample is its
     log_prob."""
@@ -106,6 +108,7 @@ class Cells:
     error: float
 
 
+@np.errstate(all="ignore")
 def normalisation(flow: Flow, x: np.ndarray, context: Context = None) -> Finding:
     """The integral of exp(log_prob) is 1, by Gauss-Legendre quadrature, within 30 of its estimated error plus 1e-12.
 
@@ -120,6 +123,7 @@ def normalisation(flow: Flow, x: np.ndarray, context: Context = None) -> Finding
     return Finding("normalisation", "pass", error / allowed, 1.0)
 
 
+@np.errstate(all="ignore")
 def samples_follow_density(flow: Flow, x: np.ndarray, context: Context = None) -> Finding:
     """20,000 samples fall into the cells of a grid as often as the integral of exp(log_prob) over each cell says.
 

@@ -20,7 +20,7 @@ RowFunction = Callable[[Any], Any]
 """Rows `(k, D)` to rows `(k, M)`."""
 
 STEP = 1e-30
-"""Of the complex step: its square is below the last bit of everything, and nothing is subtracted, so it can be tiny."""
+"""Of the complex step, relative to the number it is added to: nothing is subtracted, so it can be tiny."""
 
 RUNGS = (0.5, 0.05, 5e-3, 5e-4)
 """Initial steps of the ladder: from one step alone SciPy's extrapolation was wrong by 5.3 on stiff couplings."""
@@ -55,9 +55,15 @@ class Jacobian:
         return value, float(np.sum(np.abs(np.linalg.inv(self.value)) * self.error.T))
 
 
+def steps(x: np.ndarray) -> np.ndarray:
+    """The complex step for every coordinate: `STEP` times |x|, at most `STEP`, and large enough not to underflow."""
+    size = np.where(x == 0.0, 1.0, np.minimum(np.abs(x), 1.0))
+    return np.asarray(np.maximum(STEP * size, 1e-290))
+
+
 def complex_step(f: RowFunction, x: np.ndarray) -> Jacobian:
-    """J_ij = Im f_i(x + i h e_j) / h with h = 1e-30 (Squire and Trapp, 1998): exact up to rounding."""
-    columns = [np.imag(f((x + 1j * STEP * e)[None])[0]) / STEP for e in np.eye(x.size)]
+    """J_ij = Im f_i(x + i h e_j) / h with h = 1e-30 |x_j| (Squire and Trapp, 1998): exact up to rounding."""
+    columns = [np.imag(f((x + 1j * h * e)[None])[0]) / h for h, e in zip(steps(x), np.eye(x.size), strict=True)]
     value = np.stack(columns, axis=1)
     return Jacobian(value, np.finfo(np.float64).eps * np.abs(value))
 

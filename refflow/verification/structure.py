@@ -23,6 +23,7 @@ def _same(a: Outputs, b: Outputs) -> bool:
     return all(np.array_equal(x, y, equal_nan=True) for x, y in zip(a, b, strict=True))
 
 
+@np.errstate(all="ignore")
 def shapes(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     """y has the shape of x and log_det its batch shape: for all rows and for one; of a refflow module also for no row,
     one event without batch axes, and rows in two batch axes. (What the values are there, `batching` asks.)"""
@@ -42,6 +43,7 @@ def shapes(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     return Finding("shapes", "pass")
 
 
+@np.errstate(all="ignore")
 def batching(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     """The value of a row does not depend on how many rows come with it: alone, in another order, and, of a refflow
     module, without batch axes and in two of them.
@@ -77,6 +79,7 @@ def _distance(a: Outputs, b: Outputs) -> np.ndarray:
     return np.column_stack([value.reshape(n, -1), term])
 
 
+@np.errstate(all="ignore")
 def dtypes(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     """Both outputs have the dtype of x; for a refflow module also where everything is float32, and float64."""
     for dtype in (np.float32, np.float64) if isinstance(f, Module) else (x.dtype,):
@@ -89,6 +92,7 @@ def dtypes(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     return Finding("dtypes", "pass")
 
 
+@np.errstate(all="ignore")
 def no_mutation(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     """f writes neither to x nor to the context nor to its own arrays, and takes arrays that cannot be written to."""
     inputs = [np.array(a) for a in (x, context) if a is not None]
@@ -114,6 +118,7 @@ def _leaves(f: Any) -> list[np.ndarray]:
     return [a for a in leaves(arrays(f)) if isinstance(a, np.ndarray)] if isinstance(f, Module) else []
 
 
+@np.errstate(all="ignore")
 def repeatable(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     """f(x) is the same, bit for bit, again: after a call at other points, and from other memory."""
     first = _copied(forward(f, x, context))
@@ -128,6 +133,7 @@ def _copied(outputs: Outputs) -> Outputs:
     return np.array(outputs[0]), np.array(outputs[1])
 
 
+@np.errstate(all="ignore")
 def row_independence(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     """Row i stays the same, bit for bit, when all other rows, and their contexts, become 0, large, or NaN."""
     y, log_det = _copied(forward(f, x, context))
@@ -144,6 +150,7 @@ def row_independence(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     return Finding("row_independence", "pass")
 
 
+@np.errstate(all="ignore")
 def nan_stays(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     """A row with a NaN in it gives a row with a NaN in it: nothing turns it into a number that looks like an answer."""
     points = np.array(x)
@@ -154,6 +161,7 @@ def nan_stays(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     return Finding("nan_stays", "pass")
 
 
+@np.errstate(all="ignore")
 def parameters_round_trip(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     """bind(f, parameters(f)) is the map f, and so with all arrays, frozen ones included; for refflow modules only."""
     if not isinstance(f, Module):
