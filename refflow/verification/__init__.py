@@ -1,6 +1,7 @@
 """The laws that a correct bijection and a correct flow obey, and `check_laws`, which asks them all.
 
-    laws            of values: round trip, antisymmetry, log-determinant, chain, precision, onto
+    laws            of values: round trip, antisymmetry, chain, precision, continuity, onto
+    determinants    of log-determinants: against the complex step and SciPy's differences
     structure       of rows: shapes, dtypes, memory, repeatability, independence
     densities       of flows: change of variables, sampling, mass
     conditioning    how much rounding may move a result
@@ -22,15 +23,13 @@ from refflow.errors import ShapeError
 from refflow.flow import Flow
 from refflow.verification.conditioning import Conditions, conditions, forward, turned
 from refflow.verification.densities import change_of_variables, normalisation, samples_follow_density, sampling
+from refflow.verification.determinants import log_det_central, log_det_complex_step, log_det_ladder
 from refflow.verification.jacobians import Jacobian, central, complex_step, ladder
 from refflow.verification.laws import (
     antisymmetry,
     chain_additivity,
     continuity,
     double_inverse,
-    log_det_central,
-    log_det_complex_step,
-    log_det_ladder,
     onto,
     precision,
     round_trip,
