@@ -1,0 +1,143 @@
+"""The laws of a map's log-determinant: log|det J| with J by three methods that know nothing of it (`jacobians`).
+
+All of them differentiate one row at a time, and in float64: differences of float32 say nothing.
+"""
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from refflow.verification import jacobians
+from refflow.verification.conditioning import cast, conditions, forward, unit
+from refflow.verification.jacobians import FLOOR, INCONCLUSIVE, SAFETY, RowFunction
+from refflow.verification.verdicts import Finding, LawViolation, Measured, judge
+
+Context = np.ndarray | None
+
+
+@np.errstate(all="ignore")
+def log_det_complex_step(f: Any, x: np.ndarray, context: Context = None) -> Finding:
+    """log_det = log|det J| with J by the complex step.
+
+    Besides what conditioning explains, the determinant may be wrong by u tr(|J^-1| E), with E = |J_K| ... |J_1| for
+    the product that J is, plus D |L| |U| for its elimination (Higham, 2002, theorem 9.3).
+
+    For code that is not analytic on complex numbers (`numpy.abs`), the ladder overrules it.
+    """
+
+    def measure(f: Any, x: np.ndarray, context: Context) -> Measured:
+        scales = conditions(f, x, context)
+        kappa, error = np.array(scales.log_det), np.zeros(len(x))
+        log_det = np.broadcast_to(forward(f, x, context)[1], (len(x),))
+        conclusive = scales.conclusive(x.dtype) | scales.singular
+        kappa = np.where(scales.singular, x[0].size + np.abs(log_det), kappa)
+        for i in map(int, np.flatnonzero(conclusive)):
+            found = jacobians.complex_step(_row_function(f, x, context, i), x[i].ravel())
+            value, _ = found.log_abs_det()
+            error[i] = abs(value - log_det[i])
+            if np.isfinite(value):
+                kappa[i] += np.sum(
+                    np.abs(np.linalg.inv(found.value)) * (scales.jacobian[i] + _elimination(found.value)).T
+                )
+            if error[i] > INCONCLUSIVE and _on_a_kink(f, x, context, i):
+                error[i] = kappa[i] = np.inf
+        enough = conclusive & (unit(x.dtype) * kappa <= INCONCLUSIVE)
+        return Measured(error[:, None], kappa[:, None], enough)
+
+    f, x, context = _in_float64(f, x, context)
+    if not _takes_complex(f, x[:1], None if context is None else context[:1]):
+        return Finding("log_det_complex_step", "inconclusive", judged=0.0)
+    try:
+        return judge("log_det_complex_step", measure, f, x, context)
+    except LawViolation:
+        if not _ladder_agrees(f, x, context):
+            raise
+        return log_det_ladder(f, x, context)
+
+
+@np.errstate(all="ignore")
+def log_det_ladder(f: Any, x: np.ndarray, context: Context = None) -> Finding:
+    """log_det = log|det J| with J by `scipy.differentiate.jacobian`, within 30 of its own error bounds plus 1e-10."""
+    return _finite_difference("log_det_ladder", jacobians.ladder, f, x, context)
+
+
+@np.errstate(all="ignore")
+def log_det_central(f: Any, x: np.ndarray, context: Context = None) -> Finding:
+    """log_det = log|det J| with J by SciPy's `approx_derivative`, within 30 of its estimated errors plus 1e-10."""
+    return _finite_difference("log_det_central", jacobians.central, f, x, context)
+
+
+def _finite_difference(law: str, method: Any, f: Any, x: np.ndarray, context: Context) -> Finding:
+    f, x, context = _in_float64(f, x, context)
+    y, log_det = forward(f, x, context)
+    if np.asarray(y).dtype != np.float64:  # it computes in another precision whatever it is given
+        return Finding(law, "inconclusive", judged=0.0)
+    log_det, scales = np.broadcast_to(log_det, (len(x),)), conditions(f, x, context)
+    judged, largest, tolerance = 0, 0.0, SAFETY
+    for i in map(int, np.flatnonzero(scales.conclusive(x.dtype))):
+        value, bound = method(_row_function(f, x, context, i), x[i].ravel()).log_abs_det()
+        if not SAFETY * bound <= INCONCLUSIVE:
+            continue
+        allowed = SAFETY * bound + FLOOR + 16.0 * unit(x.dtype) * scales.log_det[i]
+        error = abs(value - log_det[i])
+        if not error <= allowed and _on_a_kink(f, x, context, i):
+            continue
+        judged += 1
+        if not error <= allowed:
+            raise LawViolation(law, float(error), float(allowed), f"x = {x[i].tolist()}")
+        if error / allowed > largest:
+            largest, tolerance = float(error / allowed), 1.0
+    return Finding(law, "pass" if judged else "inconclusive", largest, tolerance, judged / max(len(x), 1))
+
+
+def _in_float64(f: Any, x: np.ndarray, context: Context) -> tuple[Any, np.ndarray, Context]:
+    return cast(f, np.float64), x.astype(np.float64), None if context is None else context.astype(np.float64)
+
+
+def _row_function(f: Any, x: np.ndarray, context: Context, i: int) -> RowFunction:
+    """Rows of points to rows of values, all with the context of row i."""
+
+    def at(points: np.ndarray) -> np.ndarray:
+        c = None if context is None else np.repeat(context[i : i + 1], len(points), axis=0)
+        return np.asarray(forward(f, points.reshape(len(points), *x.shape[1:]), c)[0]).reshape(len(points), -1)
+
+    return at
+
+
+def _elimination(matrix: np.ndarray) -> np.ndarray:
+    """D |L| |U|, the entries that Gaussian elimination of the matrix may lose u of."""
+    from scipy.linalg import lu
+
+    p, lower, upper = lu(matrix)
+    return np.asarray(len(matrix) * (p @ (np.abs(lower) @ np.abs(upper))))
+
+
+def _takes_complex(f: Any, x: np.ndarray, context: Context) -> bool:
+    """Whether f computes with complex numbers, and does not refuse them or drop their imaginary parts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return np.asarray(forward(f, x + 0j, context)[0]).dtype == np.complex128
+        except Exception:  # whatever foreign code answers to numbers it does not know
+            return False
+
+
+def _on_a_kink(f: Any, x: np.ndarray, context: Context, i: int) -> bool:
+    """Whether log_det jumps at row i: at a kink of f there is no Jacobian to compare it with."""
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (8, *x.shape[1:]))
+    around = x[i] + 1e-9 * np.maximum(1.0, np.abs(x[i])) * np.concatenate([signs, -signs, 0.0 * signs[:1]])
+    c = None if context is None else np.repeat(context[i : i + 1], len(around), axis=0)
+    log_det = np.broadcast_to(forward(f, around, c)[1], (len(around),))
+    return bool(np.ptp(log_det) > INCONCLUSIVE)
+
+
+def _ladder_agrees(f: Any, x: np.ndarray, context: Context) -> bool:
+    """Whether finite differences, where they decide, agree with log_det."""
+    try:
+        return log_det_ladder(f, x, context).status == "pass"
+    except LawViolation:
+        return False
+
+
+__all__ = ["log_det_central", "log_det_complex_step", "log_det_ladder"]
