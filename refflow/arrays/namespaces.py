@@ -84,8 +84,9 @@ def require_same_library(name: str, x: Array, like: Array) -> None:
             f"expected {name} to be a {library(like)} array like the flow's parameters, got a {library(x)} array; "
             f"convert one of them first"
         )
-    if device(x) != device(like):
-        raise DTypeError(f"expected {name} on device {device(like)} like the flow's parameters, got {device(x)}")
+    here, there = device(x), device(like)
+    if here != there and None not in (here, there):  # JAX's tracers live nowhere yet
+        raise DTypeError(f"expected {name} on device {there} like the flow's parameters, got {here}")
 
 
 def to_numpy(x: Array) -> np.ndarray:

@@ -20,7 +20,7 @@ from autograd.extend import VSpace
 from autograd.tracer import Box, getval, isbox, toposort, trace_stack
 
 from refflow.arrays.namespaces import Array, device, is_array, namespace
-from refflow.errors import DTypeError, ShapeError
+from refflow.errors import DTypeError, ShapeError, StructureError
 
 Tree = Any
 """A nested dict, tuple or list whose leaves are arrays."""
@@ -144,13 +144,20 @@ def rebuild(tree: Tree, values: Iterator[Array]) -> Tree:
 
 
 def tree_map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
-    """Apply the function to corresponding leaves of trees of the same structure.
+    """Apply the function to corresponding leaves of trees of the same structure; dicts correspond by key.
 
-    >>> tree_map(lambda x, y: x + y, {"a": 1.0, "b": (2.0,)}, {"a": 10.0, "b": (20.0,)})
+    >>> tree_map(lambda x, y: x + y, {"a": 1.0, "b": (2.0,)}, {"b": (20.0,), "a": 10.0})
     {'a': 11.0, 'b': (22.0,)}
     """
-    columns = zip(leaves(tree), *map(leaves, others), strict=True)
-    return rebuild(tree, (function(*column) for column in columns))
+    if isinstance(tree, dict):
+        if not all(isinstance(other, dict) and other.keys() == tree.keys() for other in others):
+            raise StructureError(f"expected trees with the keys {list(tree)}, got another structure")
+        return {key: tree_map(function, tree[key], *(other[key] for other in others)) for key in tree}
+    if isinstance(tree, tuple | list):
+        if not all(isinstance(other, tuple | list) and len(other) == len(tree) for other in others):
+            raise StructureError(f"expected trees with {len(tree)} branches, got another structure")
+        return type(tree)(tree_map(function, *branches) for branches in zip(tree, *others, strict=True))
+    return function(tree, *others)
 
 
 def value_and_grad(function: Callable[..., Array]) -> Callable[..., tuple[Array, Tree]]:
