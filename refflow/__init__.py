@@ -16,6 +16,9 @@ The rooms, each of which imports only from those above it:
     data/           data that ship with refflow
     observations    data as they come, checked
     scoring         likelihood of held-out rows, with its error
+    certified/      arrays of balls: enclosures that are proven
+    lazy            Dask arrays, block by block
+    backends        moving a flow between libraries and devices
     storage, files  the self-describing model file
     training/       maximum likelihood
     baselines       Gaussians to beat

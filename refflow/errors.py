@@ -29,5 +29,13 @@ class DivergedError(RefflowError, ArithmeticError):
     """Training met non-finite losses that halving the step did not cure."""
 
 
+class DeviceError(RefflowError, RuntimeError):
+    """The device asked for is not there, or cannot be used."""
+
+
+class UndecidedError(RefflowError, ArithmeticError):
+    """Balls overlap, so that a comparison has no answer."""
+
+
 class MissingExtraError(RefflowError, ImportError):
     """An optional dependency is not installed; the message carries the command that installs it."""

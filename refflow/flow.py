@@ -61,6 +61,8 @@ class Flow(Module):
 
     def encode(self, x: Array, context: Array | None = None) -> Array:
         """z = f(x), of the shape of x. Points outside the domain of f have no latent: their rows are NaN."""
+        if xp.is_array(x) and xp.library(x) == "dask":
+            return _lazy().encode(self, x, context)
         x, context = self._checked(x, context, "x")
         z, log_det = self.bijection.forward(x, context)
         outside = xp.equal(log_det, -float("inf"))
@@ -68,24 +70,36 @@ class Flow(Module):
 
     def decode(self, z: Array, context: Array | None = None) -> Array:
         """x = f^-1(z), of the shape of z."""
+        if xp.is_array(z) and xp.library(z) == "dask":
+            return _lazy().decode(self, z, context)
         z, context = self._checked(z, context, "z")
         return self.bijection.inverse(z, context)[0]
 
     def log_prob(self, x: Array, context: Array | None = None) -> Array:
         """log p(x) in nats by (1), of the batch shape of x; minus infinity outside the support, NaN where x has one."""
+        if xp.is_array(x) and xp.library(x) == "dask":
+            return _lazy().log_prob(self, x, context)
         x, context = self._checked(x, context, "x")
         z, log_det = self.bijection.forward(x, context)
         log_p = self.base.log_prob(z) + log_det  # (1)
         largest = xp.max(xp.abs(xp.real(x)), axis=tuple(range(-len(self.event_shape), 0)))
         return xp.where(xp.equal(largest, float("inf")), -float("inf"), log_p)
 
-    def sample(self, n: int, context: Array | None = None, *, seed: Seed) -> Array:
+    def sample(self, n: int, context: Array | None = None, *, seed: Seed, chunks: int | None = None) -> Array:
         """n draws by (2), of shape `(n, *event_shape)`; given a context `(..., C)`, n for each of its rows, of shape
-        `(n, ..., *event_shape)`."""
-        return self.sample_and_log_prob(n, context, seed=seed)[0]
+        `(n, ..., *event_shape)`.
 
-    def sample_and_log_prob(self, n: int, context: Array | None = None, *, seed: Seed) -> tuple[Array, Array]:
+        With `chunks`, a number of rows, or with a Dask array for context, a Dask array whose blocks are drawn when they
+        are asked for, each with a seed of its own.
+        """
+        return self.sample_and_log_prob(n, context, seed=seed, chunks=chunks)[0]
+
+    def sample_and_log_prob(
+        self, n: int, context: Array | None = None, *, seed: Seed, chunks: int | None = None
+    ) -> tuple[Array, Array]:
         """Draws by (2) and their log-densities, for less than the price of both apart."""
+        if chunks is not None or (xp.is_array(context) and xp.library(context) == "dask"):
+            return _lazy().sample_and_log_prob(self, n, context, seed, chunks)  # type: ignore[no-any-return]
         if not isinstance(n, int | np.integer) or n < 0:
             raise ShapeError(f"expected a number n >= 0 of samples, got {n!r}")
         like = first_array(self)
@@ -148,11 +162,25 @@ class Flow(Module):
         return ", ".join(map(str, self.event_shape))
 
 
+def _lazy() -> Any:
+    from refflow import lazy
+
+    return lazy
+
+
 def require_floating(x: Array, name: str) -> None:
-    """Refuse integers and booleans: they have probabilities, not densities."""
+    """Refuse integers and booleans, which have probabilities, not densities; and half precision, float16 and bfloat16.
+
+    Every wider dtype computes in itself, or in the wider of it and the parameters' by the library's own promotion.
+    """
     dtype = xp.namespace(x).asarray(x.dtype.type(0)).dtype if isinstance(x, np.generic) else x.dtype
     kind = str(dtype).rpartition(".")[2]
-    if not kind.startswith(("float", "complex", "longdouble", "bfloat")):
+    if kind in ("float16", "bfloat16"):
+        raise DTypeError(
+            f"expected {name} of float32 or wider, got {kind}: three digits are too few for log-densities. Convert it "
+            f"to float32 (nothing is lost)"
+        )
+    if not kind.startswith(("float", "complex", "longdouble", "ball")):
         raise DTypeError(
             f"expected {name} of a floating dtype, got {kind}: integer data have no density. Dequantise them "
             f"(refflow.Dequantization, used by fit and score) or convert them to float if they are measurements"

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from refflow import arrays as xp
 from refflow import pictures
 from refflow.baselines import Baseline, gaussian, mixture
 from refflow.bijections import Logit
 from refflow.errors import DataError, MissingExtraError
 from refflow.flow import Flow
-from refflow.modules import map_arrays
+from refflow.modules import first_array, map_arrays
 from refflow.recipes import nice, realnvp
 from refflow.scoring import Score, host_dtype, mean_log_prob, score, summary
 from refflow.storage import write_atomic
@@ -161,9 +162,10 @@ def baseline_score(task: Task, baseline: Baseline, draws: int, seed: int) -> Sco
 def round_trip_error(task: Task, flow: Flow, seed: int, dtype: str) -> float:
     """max |decode(encode(x)) - x| over the test rows, in arithmetic of the dtype."""
     flow = map_arrays(lambda a: a.astype(dtype), flow)
+    like = first_array(flow)
     x = real_values(task, task.test, np.random.default_rng((seed, 6)), np.dtype(dtype))
-    context = None if task.test.context is None else task.test.context.astype(dtype)
-    back = flow.decode(flow.encode(x, context), context)
+    context = None if task.test.context is None else xp.asarray(task.test.context, like=like)
+    back = xp.to_numpy(flow.decode(flow.encode(xp.asarray(x, like=like), context), context))
     return float(np.max(np.abs(back.astype(np.float64) - x)))
 
 
@@ -226,7 +228,6 @@ def draw_pictures(outcome: Outcome, folder: Path, seed: int) -> tuple[list[Path]
 
 def sample_levels(flow: Flow, n: int, *, seed: int, context: Any = None) -> np.ndarray:
     """Samples on the host, like the data: quantised coordinates on their levels."""
-    from refflow.arrays import to_numpy
-
-    x = to_numpy(flow.sample(n, context, seed=seed)).astype(np.float64)
+    context = None if context is None else xp.asarray(context, like=first_array(flow))
+    x = xp.to_numpy(flow.sample(n, context, seed=seed)).astype(np.float64)
     return x if flow.dequantization is None else flow.dequantization.levels(x)

@@ -39,6 +39,12 @@ class Module:
     def __repr__(self) -> str:
         return _describe(self)
 
+    def to(self: T, library: str, device: Any = None) -> T:
+        """The module with its arrays in another library, such as cupy, torch or jax; see `refflow.backends.move`."""
+        from refflow import backends
+
+        return backends.move(self, library, device)
+
 
 @dataclass_transform(frozen_default=True, eq_default=False)
 def module(cls: type[T]) -> type[T]:

@@ -14,14 +14,14 @@ ROOT = Path(refflow.__file__).parent
 
 ROOMS = (
     "errors", "arrays", "modules", "conditioners", "bijections", "distributions", "preprocessing", "flow", "recipes",
-    "verification", "strategies", "data", "observations", "scoring", "storage", "files", "training",
-    "baselines", "tables", "streams", "pictures", "progress", "tasks", "jobs", "cli",
-    "__main__",
+    "verification", "strategies", "data", "observations", "scoring", "certified", "lazy", "backends", "storage",
+    "files", "training", "baselines", "tables", "streams", "pictures", "progress", "tasks", "jobs", "cli", "__main__",
 )  # fmt: skip
 """From the ground up: a room imports only from rooms before it."""
 
-LOOKING_DOWN = {("flow", "files")}
-"""The convenience that looks down: flow.save, thin, over a free function, and imported when called."""
+LOOKING_DOWN = {("flow", "files"), ("flow", "lazy"), ("modules", "backends")}
+"""The conveniences that look down: flow.save, flows of Dask arrays and module.to, thin, over free functions, and
+imported when called."""
 
 
 def room(path):

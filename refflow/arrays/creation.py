@@ -53,11 +53,13 @@ def asarray(values: Any, like: Array, dtype: Any = None) -> Array:
     return namespace(raw).asarray(values, dtype=dtype or raw.dtype, device=device(raw))
 
 
-def constant(value: float, like: Array) -> float:
+def constant(value: float, like: Array) -> Any:
     """The double `value` as an operand for arrays like `like`: exactly that double, in no dtype of its own."""
-    return value
+    exactly = getattr(namespace(like), "constant", None)
+    return value if exactly is None else exactly(value)
 
 
-def pi(like: Array) -> float:
+def pi(like: Array) -> Any:
     """pi as an operand for arrays like `like`."""
-    return math.pi
+    enclosed = namespace(like).pi
+    return enclosed() if callable(enclosed) else math.pi

@@ -18,6 +18,7 @@ Array = Any
 
 _SCALARS = (float, int, bool, complex, type(None))
 _NAMESPACES: dict[type, ModuleType | None] = {np.ndarray: np, **dict.fromkeys(_SCALARS)}
+_NAMES = {"jax.numpy": "jax", "dask.array": "dask", "refflow.certified.namespace": "balls"}
 
 
 def _lookup(array_type: type, value: Any) -> ModuleType | None:
@@ -69,12 +70,13 @@ def device(x: Array) -> Any:
 
 
 def library(x: Array) -> str:
-    """The name of the library that the array belongs to, without the compatibility layer's prefix.
+    """The name of the library that the array belongs to: numpy, cupy, torch, jax, dask, balls, array_api_strict.
 
     >>> library(np.zeros(3))
     'numpy'
     """
-    return namespace(x).__name__.removeprefix("array_api_compat.")
+    name = namespace(x).__name__.removeprefix("array_api_compat.")
+    return _NAMES.get(name, name)
 
 
 def require_same_library(name: str, x: Array, like: Array) -> None:

@@ -19,11 +19,19 @@ from autograd.core import VJPNode, add_outgrads
 from autograd.extend import VSpace
 from autograd.tracer import Box, getval, isbox, toposort, trace_stack
 
-from refflow.arrays.namespaces import Array, device, is_array, namespace
+from refflow.arrays.namespaces import Array, device, is_array, library, namespace
 from refflow.errors import DTypeError, ShapeError, StructureError
 
 Tree = Any
 """A nested dict, tuple or list whose leaves are arrays."""
+
+ELSEWHERE = {
+    "torch": "differentiate with torch.autograd or torch.func",
+    "jax": "differentiate with jax.grad",
+    "dask": "differentiate block by block",
+    "balls": "balls have no gradient yet",
+}
+"""Libraries that are not traced here, and what to do: their functions see plain calls."""
 
 
 class ArrayBox(Box):  # type: ignore[misc]
@@ -179,6 +187,8 @@ def value_and_grad(function: Callable[..., Array]) -> Callable[..., tuple[Array,
         for x in xs:
             if not is_array(x):
                 raise DTypeError(f"expected arrays as the leaves of the first argument, got a {type(x).__name__}")
+            if library(x) in ELSEWHERE:
+                raise DTypeError(f"expected NumPy or CuPy arrays, got {library(x)}: {ELSEWHERE[library(x)]}")
             register(type(getval(x)))
         roots = [VJPNode.new_root() for _ in xs]
         with trace_stack.new_trace() as trace:

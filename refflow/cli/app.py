@@ -20,6 +20,7 @@ app = typer.Typer(
 
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random number: the same seed gives the same result.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda or cuda:1 (needs CuPy).")]
 Model = Annotated[Path, typer.Argument(help="A model file that `refflow train` or `flow.save` wrote.")]
 
 
@@ -32,6 +33,14 @@ def require(condition: bool, message: str) -> None:
     """Wrong usage (exit code 2) unless the condition holds."""
     if not condition:
         raise typer.BadParameter(message)
+
+
+def placed(flow: Any, device: str) -> Any:
+    """The flow where it is to compute."""
+    kind, _, number = device.partition(":")
+    known = kind == "cuda" and (not number or number.isdigit())
+    require(known or device == "cpu", f"--device {device}: expected cpu, cuda or cuda:N")
+    return flow.to("cupy", device if number else None) if known else flow
 
 
 def names(text: str) -> list[str]:

@@ -3,12 +3,33 @@
 import json
 import math
 import os
+from pathlib import Path
+from typing import Annotated
 
-from refflow.cli.app import AsJson, Model
+import typer
+
+from refflow.cli.app import AsJson, require
 
 
-def info(model: Model, as_json: AsJson = False) -> None:
-    """Say what a model file holds: structure, parameters, shapes, how it was trained. Verifies it first."""
+def info(
+    model: Annotated[
+        Path | None, typer.Argument(help="A model file that `refflow train` or `flow.save` wrote.")
+    ] = None,
+    backends: Annotated[bool, typer.Option("--backends", help="Say which array libraries work here.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a model file holds: structure, parameters, shapes, how it was trained. Verifies it first.
+
+    With `--backends`, say instead which array libraries are installed, which work, and on which devices.
+    """
+    require((model is None) == backends, "expected a model file, or --backends without one")
+    if model is None:
+        _backends(as_json)
+    else:
+        _model(model, as_json)
+
+
+def _model(model: Path, as_json: bool) -> None:
     from refflow.arrays import leaves, shape
     from refflow.files import load, read_metadata
     from refflow.modules import arrays, first_array, parameters
@@ -26,3 +47,23 @@ def info(model: Model, as_json: AsJson = False) -> None:
         for key, value in found.items():
             print(f"{key.replace('_', ' '):14s} {value if isinstance(value, str) else json.dumps(value)}")
         print(flow)
+
+
+def _backends(as_json: bool) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from refflow.backends import report
+
+    rows = report()
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("library", "version", "works", "devices", ""):
+        table.add_column(name, no_wrap=bool(name))
+    for row in rows:
+        works = "yes" if row["works"] else "no"
+        table.add_row(row["library"], row["version"] or "not installed", works, ", ".join(row["devices"]), row["note"])
+    Console(width=None).print(table)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from refflow.cli.app import Model, Seed
+from refflow.cli.app import Device, Model, Seed, placed
 
 
 def sample(
@@ -14,6 +14,7 @@ def sample(
     out: Annotated[str, typer.Option(help="Where to: .csv, .npy or `-` for CSV on standard output.")] = "-",
     context: Annotated[str, typer.Option(help="A .csv or .npy file of context rows to condition on.")] = "",
     continuous: Annotated[bool, typer.Option(help="Do not round quantised columns down to their levels.")] = False,
+    device: Device = "cpu",
     seed: Seed = 0,
 ) -> None:
     """Draw samples, as rows like the data's; with a context, all samples of its first row first.
@@ -29,7 +30,7 @@ def sample(
     from refflow.streams import write_samples
     from refflow.tables import read_table
 
-    flow, metadata = load(model), read_metadata(model)
+    flow, metadata = placed(load(model), device), read_metadata(model)
     rows = None
     if context:
         table = read_table(context)

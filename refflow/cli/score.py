@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from refflow.cli.app import AsJson, Model, Seed, names, require
+from refflow.cli.app import AsJson, Device, Model, Seed, names, placed, require
 from refflow.errors import DataError, RefflowError
 from refflow.observations import Observations
 from refflow.tables import Table
@@ -20,6 +20,7 @@ def score(
     context: Annotated[str, typer.Option(help="The columns that are the context, in the order of training.")] = "",
     drop: Annotated[str, typer.Option(help="Columns to leave out.")] = "",
     draws: Annotated[int, typer.Option(min=1, help="Dequantisation draws to average.")] = 10,
+    device: Device = "cpu",
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -38,7 +39,7 @@ def score(
     from refflow.scoring import score as score_rows
     from refflow.streams import RunningScore, row_writer
 
-    flow, metadata = load(model), read_metadata(model)
+    flow, metadata = placed(load(model), device), read_metadata(model)
     total = RunningScore()
     with row_writer(out) as write:
         for rows in blocks(data, metadata, names(context), names(drop), flow.context_dim):

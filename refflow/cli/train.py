@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from refflow.cli.app import AsJson, Seed, given, names, require, say
+from refflow.cli.app import AsJson, Device, Seed, given, names, placed, require, say
 from refflow.errors import DataError, DivergedError
 
 
@@ -35,6 +35,7 @@ def train(
     ] = 0.1,
     draws: Annotated[int, typer.Option(min=1, help="Dequantisation draws that a test score averages.")] = 10,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    device: Device = "cpu",
     resume: Annotated[bool, typer.Option(help="Go on from a checkpoint that the same command left.")] = True,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -63,6 +64,7 @@ def train(
     for remark in remarks:
         say(remark)
     flow = jobs.build(task, model, seed, dtype, **given(layers=layers, hidden=_widths(hidden), dropout=dropout))
+    flow = placed(flow, device)
     options = given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, ema=ema, patience=patience)
     checkpoint, path = folder / "checkpoint.safetensors", folder / "model.safetensors"
     if not resume:
