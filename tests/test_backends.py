@@ -1,0 +1,79 @@
+"""Every map of the registry on every library: values, gradients, laws, and the rim where libraries meet."""
+
+import numpy as np
+import pytest
+from matrix import LIBRARIES, Elsewhere, differences, drawn, gradient_difference, is_at_home
+from registry import REGISTRY
+
+from refflow import verification
+from refflow.verification import turned
+
+UNITS = 16.0
+"""Condition units that count as rounding, as for every law."""
+
+GRADIENT = 1e-12
+"""Relative difference of gradients between libraries."""
+
+
+def libraries(*names, gradients=False, deep=()):
+    """The libraries as parameters; those that are not here are skipped with the reason, the slow ones are deep."""
+    found = []
+    for library in LIBRARIES.values():
+        if (names and library.name not in names) or (gradients and not library.gradients):
+            continue
+        marks = [pytest.mark.gpu] if library.needs == "cupy" else []
+        if library.name in deep:
+            marks.append(pytest.mark.deep)
+        if library.missing:
+            marks.append(pytest.mark.skip(reason=library.missing))
+        found.append(pytest.param(library, id=library.name, marks=marks))
+    return found
+
+
+def by_name(items):
+    return [pytest.param(item, id=item.name) for item in items]
+
+
+@pytest.mark.parametrize("library", libraries())
+@pytest.mark.parametrize("entry", by_name(REGISTRY))
+def test_values_are_numpys(entry, library):
+    f, x, y, context = drawn(entry)
+    for g, points in ((f, x), (turned(f), y)):
+        assert max(differences(library, g, points, context)) <= UNITS
+
+
+@pytest.mark.parametrize("library", libraries(gradients=True))
+@pytest.mark.parametrize("entry", by_name(REGISTRY))
+def test_gradients_are_numpys(entry, library):
+    f, x, y, context = drawn(entry)
+    for g, points in ((f, x), (turned(f), y)):
+        assert gradient_difference(library, g, points, context) <= GRADIENT
+
+
+@pytest.mark.parametrize("library", libraries("strict", "torch", "jax.jit", "cupy"))
+@pytest.mark.parametrize("entry", by_name(REGISTRY))
+def test_float32_stays_float32(entry, library):
+    f, x, y, context = drawn(entry, dtype=np.float32)
+    for g, points in ((f, x), (turned(f), y)):
+        assert all(is_at_home(a, library.name, np.float32) for a in library.call(g, points, context))
+
+
+LAWS = (
+    verification.shapes, verification.dtypes, verification.no_mutation, verification.repeatable,
+    verification.nan_stays, verification.batching, verification.round_trip, verification.antisymmetry,
+    verification.log_det_complex_step, verification.precision,
+)  # fmt: skip
+"""Those that a library may break. Rows keep their bits (`row_independence`) in NumPy and strict only: the vector code
+of torch and XLA computes a row in other instructions when it stands elsewhere."""
+
+BITWISE = {"strict": (verification.row_independence,), "cupy": ()}
+
+
+@pytest.mark.parametrize("library", libraries("strict", "torch", "jax", "cupy", deep=("jax",)))
+@pytest.mark.parametrize("entry", by_name(REGISTRY))
+def test_laws_hold_there(entry, library):
+    f, x, y, context = drawn(entry)
+    there = Elsewhere(f, library.name)
+    for law in (*LAWS, *BITWISE.get(library.name, ())):
+        law(there, x, context)
+        law(turned(there), y, context)
