@@ -438,40 +438,40 @@ class _(refflow.Flow):
 
 @fault("samples at temperature 0.9", laws.samples_follow_density, SMALL, POINTS)
 class _(refflow.Flow):
-    def sample(self, n, context=None, *, seed):
+    def sample(self, n, context=None, *, seed, chunks=None):
         z = self.encode(super().sample(n, context, seed=seed), context)
         return self.decode(0.9 * z, context)
 
 
 @fault("samples through forward", laws.samples_follow_density, SMALL, POINTS)
 class _(refflow.Flow):
-    def sample(self, n, context=None, *, seed):
+    def sample(self, n, context=None, *, seed, chunks=None):
         return self.bijection.forward(np.random.default_rng(seed).standard_normal((n, 2)), context)[0]
 
 
 @fault("samples repeated", laws.sampling, SMALL, POINTS)
 class _(refflow.Flow):
-    def sample_and_log_prob(self, n, context=None, *, seed):
+    def sample_and_log_prob(self, n, context=None, *, seed, chunks=None):
         x, log_p = super().sample_and_log_prob(n, context, seed=seed)
         return np.repeat(x[:1], n, axis=0), np.repeat(log_p[:1], n)
 
-    def sample(self, n, context=None, *, seed):
+    def sample(self, n, context=None, *, seed, chunks=None):
         return self.sample_and_log_prob(n, context, seed=seed)[0]
 
 
 @fault("the sample's log-density without its log-determinant", laws.sampling, SMALL, POINTS)
 class _(refflow.Flow):
-    def sample_and_log_prob(self, n, context=None, *, seed):
+    def sample_and_log_prob(self, n, context=None, *, seed, chunks=None):
         x, _ = super().sample_and_log_prob(n, context, seed=seed)
         return x, self.base.log_prob(self.encode(x, context))
 
 
 @fault("samples that ignore the seed", laws.sampling, SMALL, POINTS)
 class _(refflow.Flow):
-    def sample_and_log_prob(self, n, context=None, *, seed):
+    def sample_and_log_prob(self, n, context=None, *, seed, chunks=None):
         return super().sample_and_log_prob(n, context, seed=0)
 
-    def sample(self, n, context=None, *, seed):
+    def sample(self, n, context=None, *, seed, chunks=None):
         return super().sample(n, context, seed=0)
 
 

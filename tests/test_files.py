@@ -69,7 +69,6 @@ FLOWS = {
     "no arrays": lambda: normal(refflow.Reverse()),
     "affine": lambda: normal(affine()),
     "affine float32": lambda: normal(affine(dtype="float32")),
-    "affine float16": lambda: normal(affine(dtype="float16")),
     "mixed dtypes": lambda: normal(affine(dtype="float32"), affine()),
     "standardize": lambda: normal(refflow.standardize(np.random.default_rng(0).normal(3, 2, (9, 4)))),
     "frozen": lambda: normal(refflow.Frozen(affine())),
@@ -263,6 +262,12 @@ def test_wider_arrays_lie_first_so_that_all_are_aligned():
     found, _ = independent_reader(storage.pack(tensors, {}, kind="checkpoint"))
     assert list(found) == ["c", "b", "d", "a"]
     assert tree_equal({n: found[n] for n in tensors}, tensors)
+
+
+def test_a_flow_in_half_precision_is_refused(tmp_path):
+    with pytest.raises(FileError, match=r"expected x of float32 or wider, got float16.*nothing was written"):
+        normal(affine(dtype="float16")).save(tmp_path / "flow")
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_field_is_written_that_is_transient(model):
