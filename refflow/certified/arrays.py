@@ -67,7 +67,10 @@ def _compared(decide: Callable[[arb, arb], bool], refute: Callable[[arb, arb], b
 
 
 class BallArray:
-    """An array of real balls. Made by `refflow.certified.balls`; its operations are those of `refflow.arrays`."""
+    """An array of real balls. Made by `refflow.certified.balls`; its operations are those of `refflow.arrays`.
+
+    One `arb` object denotes one real number, wherever it stands: x * x is a square, and never negative.
+    """
 
     __slots__ = ("elements",)
     __array_ufunc__ = None
@@ -246,7 +249,9 @@ def _exact_objects(values: np.ndarray) -> Objects:
 
 
 def _product(x: arb, y: arb) -> arb:
-    return x**2 if x is y else x * y  # the square of [-1, 1] is [0, 1]
+    if x is not y:
+        return x * y
+    return x**2 if x != 0 else arb(0).union(x.abs_upper() ** 2)  # the square of [-1, 1] is [0, 1], not [-1, 1]
 
 
 def _exact(x: arb) -> Fraction:

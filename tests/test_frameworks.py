@@ -1,0 +1,107 @@
+"""Flows in torch and JAX: their autodiff, vmap and compilation see plain calls, and training is theirs."""
+
+import numpy as np
+import pytest
+
+import refflow
+from refflow import arrays as xp
+
+torch = pytest.importorskip("torch")
+jax = pytest.importorskip("jax")
+jnp = jax.numpy
+jax.config.update("jax_enable_x64", True)
+
+FLOW = refflow.realnvp(3, layers=2, hidden=(4,), activation="tanh", context_dim=2, seed=0)
+X, CONTEXT = np.random.default_rng(0).normal(size=(5, 3)), np.random.default_rng(1).normal(size=(5, 2))
+
+
+def close(a, b):
+    """Equal up to 1e-12 of the largest entry: what libraries whose elementary functions differ agree to."""
+    a, b = np.asarray(a), np.asarray(b)
+    assert a.shape == b.shape
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1.0, np.abs(b).max()))
+
+
+@pytest.fixture(scope="module")
+def flow():
+    rng = np.random.default_rng(2)
+    return refflow.bind(FLOW, xp.tree_map(lambda a: 0.5 * rng.standard_normal(a.shape), refflow.parameters(FLOW)))
+
+
+@pytest.fixture(scope="module")
+def wanted(flow):
+    """The mean log-density's gradient in the parameters, by NumPy and autograd."""
+    mean = lambda tree: xp.mean(refflow.bind(flow, tree).log_prob(X, CONTEXT))  # noqa: E731
+    return xp.value_and_grad(mean)(refflow.parameters(flow))[1]
+
+
+@pytest.fixture(scope="module")
+def jacobian(flow):
+    """dz/dx of the first row by the complex step, which is exact to rounding."""
+    step, columns = 1e-30, []
+    for i in range(3):
+        x = X[:1].astype(complex)
+        x[0, i] += 1j * step
+        columns.append(flow.encode(x, CONTEXT[:1])[0].imag / step)
+    return np.stack(columns, axis=-1)
+
+
+def test_torch_differentiates_parameters(flow, wanted):
+    there = flow.to("torch")
+    leaves = [a.requires_grad_() for a in xp.leaves(refflow.parameters(there))]
+    there.log_prob(torch.asarray(X), torch.asarray(CONTEXT)).mean().backward()
+    for got, want in zip(leaves, xp.leaves(wanted), strict=True):
+        close(got.grad, want)
+
+
+def test_torch_func_takes_the_tree(flow, wanted):
+    there = flow.to("torch")
+    mean = lambda tree: refflow.bind(there, tree).log_prob(torch.asarray(X), torch.asarray(CONTEXT)).mean()  # noqa: E731
+    xp.tree_map(close, torch.func.grad(mean)(refflow.parameters(there)), wanted)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # torch's own call
+def test_torch_vmap_and_jacobians_take_single_events(flow, jacobian):
+    there = flow.to("torch")
+    x, context = torch.asarray(X), torch.asarray(CONTEXT)
+    close(torch.func.vmap(there.log_prob)(x, context), flow.log_prob(X, CONTEXT))
+    for jac in (torch.func.jacrev, torch.func.jacfwd):
+        close(jac(there.encode)(x[0], context[0]), jacobian)
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`:UserWarning")
+def test_torch_compiles(flow):
+    there = flow.to("torch")
+    traced = torch.compile(there.log_prob, backend="eager", fullgraph=False)
+    close(traced(torch.asarray(X), torch.asarray(CONTEXT)), flow.log_prob(X, CONTEXT))
+
+
+def test_jax_differentiates_the_tree_compiled_or_not(flow, wanted):
+    there = flow.to("jax")
+    mean = lambda tree: refflow.bind(there, tree).log_prob(jnp.asarray(X), jnp.asarray(CONTEXT)).mean()  # noqa: E731
+    for grad in (jax.grad(mean), jax.jit(jax.grad(mean))):
+        xp.tree_map(close, wanted, grad(refflow.parameters(there)))
+
+
+def test_jax_vmap_and_jacobians_take_single_events(flow, jacobian):
+    there = flow.to("jax")
+    x, context = jnp.asarray(X), jnp.asarray(CONTEXT)
+    close(jax.jit(jax.vmap(there.log_prob))(x, context), flow.log_prob(X, CONTEXT))
+    for jac in (jax.jacrev, jax.jacfwd):
+        close(jax.jit(jac(there.encode))(x[0], context[0]), jacobian)
+
+
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_samples_and_inverses_are_numpys(flow, library):
+    there = flow.to(library)
+    x, log_p = there.sample_and_log_prob(4, xp.asarray(CONTEXT, like=xp.leaves(refflow.parameters(there))[0]), seed=3)
+    want, log_want = flow.sample_and_log_prob(4, CONTEXT, seed=3)
+    assert xp.library(x) == xp.library(log_p) == library
+    close(xp.to_numpy(x), want)
+    close(xp.to_numpy(log_p), log_want)
+
+
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_training_here_says_where_to_train(flow, library):
+    with pytest.raises(refflow.errors.DTypeError, match=r"expected NumPy or CuPy arrays, got .*: differentiate with"):
+        refflow.fit(flow.to(library), X, context=CONTEXT, epochs=1, seed=0)
