@@ -61,7 +61,7 @@ class Linear(Module):
             )
 
     def __call__(self, x: Array) -> Array:
-        return xp.matmul(x, self.weight) + self.bias
+        return xp.linear(x, self.weight, self.bias)
 
     @staticmethod
     def init(

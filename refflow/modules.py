@@ -208,7 +208,7 @@ def _each_array(value: Any) -> Iterator[Array]:
     if isinstance(value, Module):
         for name in field_names(type(value)):
             yield from _each_array(getattr(value, name))
-    elif isinstance(value, tuple):
+    elif isinstance(value, tuple) and not isinstance(next(iter(value), None), int | float | str):
         for part in value:
             yield from _each_array(part)
     elif xp.is_array(value):

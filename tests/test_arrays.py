@@ -349,6 +349,10 @@ def product_cases():
         inputs = fixed(*a, seed=8), fixed(*b, seed=9)
         # four products and three sums, on both sides
         yield Case("matmul", f"{a} {b}", xp.matmul, by_numpy, inputs, ulps=8, conditioned=True)
+    for a, k, m in (((5,), 5, 2), ((3, 4), 4, 2), ((2, 3, 4), 4, 1), ((0, 4), 4, 3), ((3, 0), 0, 2), ((2, 1), 1, 3)):
+        inputs = fixed(*a, seed=8), fixed(k, m, seed=9), fixed(m, seed=10)
+        plain = lambda x, w, b: np.matmul(x, w) + b  # noqa: E731
+        yield Case("linear", f"{a} to {m}", xp.linear, plain, inputs, ulps=8, conditioned=True)
 
 
 CASES = [

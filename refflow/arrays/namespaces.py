@@ -46,7 +46,7 @@ def namespace(*operands: Any) -> ModuleType:
     'numpy'
     """
     for x in operands:
-        found = _namespace_or_none(x)
+        found = _NAMESPACES[type(x)] if type(x) in _NAMESPACES else _namespace_or_none(x)
         if found is not None:
             return found
     names = ", ".join(type(x).__name__ for x in operands)

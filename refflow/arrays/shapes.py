@@ -277,3 +277,27 @@ defvjp(
     lambda ans, x, y: lambda g: unbroadcast(matmul(g, matrix_transpose(y)), x),
     lambda ans, x, y: lambda g: _right_cotangent(g, x, y),
 )
+
+
+@primitive
+def _linear(x: Array, weight: Array, bias: Array) -> Array:
+    xp = namespace(x, weight)
+    fused = getattr(xp, "addmm", None)  # where the library adds the bias inside its product
+    if fused is not None and x.dtype == weight.dtype == bias.dtype:
+        return fused(bias, x, weight)
+    return xp.matmul(x, weight) + bias
+
+
+def linear(x: Array, weight: Array, bias: Array) -> Array:
+    """x weight + bias, for x (..., k), weight (k, m) and bias (m,)."""
+    old = shape(x)
+    y = _linear(x if len(old) == 2 else _rows(x), weight, bias)
+    return y if len(old) == 2 else reshape(y, (*old[:-1], shape(weight)[1]))
+
+
+defvjp(
+    _linear,
+    lambda ans, x, weight, bias: lambda g: unbroadcast(matmul(g, matrix_transpose(weight)), x),
+    lambda ans, x, weight, bias: lambda g: unbroadcast(matmul(matrix_transpose(x), g), weight),
+    lambda ans, x, weight, bias: lambda g: unbroadcast(g, bias),
+)
