@@ -18,6 +18,9 @@ from refflow.verification import conditions, turned
 
 U = np.finfo(np.float64).eps / 2
 
+UNITS = 16.0
+"""Condition units that count as rounding, as for every law."""
+
 
 def read_only(a):
     a = np.array(a)
@@ -54,6 +57,17 @@ def balls(a):
     from refflow.certified import balls as exact
 
     return exact(a)
+
+
+def wide(mid, rad):
+    """Balls of given midpoints and radii."""
+    import flint
+
+    from refflow.certified.arrays import BallArray, objects
+
+    mid, rad = np.broadcast_arrays(mid, rad)
+    pairs = zip(mid.flat, rad.flat, strict=True)
+    return BallArray(objects(mid.shape, (flint.arb(float(m), float(r)) for m, r in pairs)))
 
 
 def with_bits(call, bits=128):

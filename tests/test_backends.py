@@ -2,14 +2,11 @@
 
 import numpy as np
 import pytest
-from matrix import LIBRARIES, Elsewhere, differences, drawn, gradient_difference, is_at_home
+from matrix import LIBRARIES, UNITS, Elsewhere, differences, drawn, gradient_difference, is_at_home
 from registry import REGISTRY
 
 from refflow import verification
 from refflow.verification import turned
-
-UNITS = 16.0
-"""Condition units that count as rounding, as for every law."""
 
 GRADIENT = 1e-12
 """Relative difference of gradients between libraries."""
