@@ -12,6 +12,7 @@ from strict import DEVICE, boxes_on_the_right, to_strict
 
 import refflow
 from refflow import arrays as xp
+from refflow import verification as laws
 from refflow.modules import arrays, bind_arrays, field_names, map_arrays, map_modules, module, named_arrays
 from refflow.strategies import POSITIVE
 from refflow.verification import conditions, turned
@@ -20,6 +21,16 @@ U = np.finfo(np.float64).eps / 2
 
 UNITS = 16.0
 """Condition units that count as rounding, as for every law."""
+
+GRADIENT = 1e-12
+"""Relative difference of gradients between libraries."""
+
+LAWS = (
+    laws.shapes, laws.dtypes, laws.no_mutation, laws.repeatable, laws.nan_stays, laws.batching, laws.round_trip,
+    laws.antisymmetry, laws.log_det_complex_step, laws.precision,
+)  # fmt: skip
+"""Those that a library may break. Rows keep their bits (`row_independence`) in NumPy and strict only: the vector code
+of torch and XLA computes a row in other instructions when it stands elsewhere."""
 
 
 def read_only(a):
