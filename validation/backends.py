@@ -222,6 +222,9 @@ def page() -> str:
         "",
         *laws(found),
         "",
+        "NumPy and strict promise that a row keeps its bits wherever it stands (`row_independence`). For torch and JAX",
+        "the figure is an observation on these few rows: their vector code may compute a row in other instructions.",
+        "",
         "## Cells that do not hold, and why",
         "",
         *(
