@@ -18,6 +18,7 @@ The rooms, each of which imports only from those above it:
     scoring         likelihood of held-out rows, with its error
     certified/      arrays of balls: enclosures that are proven
     lazy            Dask arrays, block by block
+    pytrees         modules as JAX's pytrees
     backends        moving a flow between libraries and devices
     storage, files  the self-describing model file
     training/       maximum likelihood

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from refflow import arrays as xp
+from refflow import pytrees
 from refflow.errors import DeviceError, DTypeError, MissingExtraError, StructureError
 from refflow.modules import map_arrays
 
@@ -89,6 +90,7 @@ def _torch_devices(module: Any) -> list[str]:
 
 
 def _jax(module: Any, device: Any) -> Callable[[np.ndarray], Any]:
+    pytrees.register(module)
     if isinstance(device, str):
         kind, _, number = device.partition(":")
         try:
@@ -157,9 +159,10 @@ BACKENDS = {
 def move(m: M, library: str, device: Any = None) -> M:
     """Return the module with all its arrays in the library, on the device.
 
-    `library` is numpy, cupy, torch, jax or balls (to Dask arrays, flows go as they are); `device` is what that library
-    calls one: `cuda:1` or 1 for CuPy, `cuda:0` for torch, `gpu:0` or a `jax.Device` for JAX; if None, the library's
-    current one. Dtypes are kept.
+    `library` is numpy, cupy, torch, jax or balls (to Dask arrays, flows go as they are). Torch's arrays are leaves that
+    `torch.optim` takes after `requires_grad_()`; for JAX, modules become pytrees (`refflow.pytrees`). `device` is
+    what that library calls one: `cuda:1` or 1 for CuPy, `cuda:0` for torch, `gpu:0` or a `jax.Device` for JAX; if None,
+    the library's current one. Dtypes are kept.
 
     Raises `MissingExtraError` where the library is not installed, `DeviceError` where the device is not there.
     """

@@ -12,11 +12,25 @@ from strict import DEVICE, boxes_on_the_right, to_strict
 
 import refflow
 from refflow import arrays as xp
+from refflow import verification as laws
 from refflow.modules import arrays, bind_arrays, field_names, map_arrays, map_modules, module, named_arrays
 from refflow.strategies import POSITIVE
 from refflow.verification import conditions, turned
 
 U = np.finfo(np.float64).eps / 2
+
+UNITS = 16.0
+"""Condition units that count as rounding, as for every law."""
+
+GRADIENT = 1e-12
+"""Relative difference of gradients between libraries."""
+
+LAWS = (
+    laws.shapes, laws.dtypes, laws.no_mutation, laws.repeatable, laws.nan_stays, laws.batching, laws.round_trip,
+    laws.antisymmetry, laws.log_det_complex_step, laws.precision,
+)  # fmt: skip
+"""Those that a library may break. Rows keep their bits (`row_independence`) in NumPy and strict only: the vector code
+of torch and XLA computes a row in other instructions when it stands elsewhere."""
 
 
 def read_only(a):
@@ -54,6 +68,17 @@ def balls(a):
     from refflow.certified import balls as exact
 
     return exact(a)
+
+
+def wide(mid, rad):
+    """Balls of given midpoints and radii."""
+    import flint
+
+    from refflow.certified.arrays import BallArray, objects
+
+    mid, rad = np.broadcast_arrays(mid, rad)
+    pairs = zip(mid.flat, rad.flat, strict=True)
+    return BallArray(objects(mid.shape, (flint.arb(float(m), float(r)) for m, r in pairs)))
 
 
 def with_bits(call, bits=128):

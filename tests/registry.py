@@ -62,7 +62,7 @@ def entries():
 
     for scale in SCALE_MAPS:
         yield Entry(f"affine coupling, {scale}", affine(half, scale), (4,))
-    for activation in ACTIVATIONS:
+    for activation in (a for a in ACTIVATIONS if a != "tanh"):  # tanh's is the one above
         yield Entry(f"affine coupling, {activation}", affine(half, activation=activation), (4,))
     for name, mask in {
         "half, first moved": refflow.half_mask(4, move_last=False),

@@ -2,17 +2,20 @@
 
 import numpy as np
 import pytest
-from matrix import LIBRARIES, Elsewhere, differences, drawn, gradient_difference, is_at_home
+from matrix import (
+    GRADIENT,
+    LAWS,
+    LIBRARIES,
+    UNITS,
+    Elsewhere,
+    differences,
+    drawn,
+    gradient_difference,
+    is_at_home,
+)
 from registry import REGISTRY
 
-from refflow import verification
-from refflow.verification import turned
-
-UNITS = 16.0
-"""Condition units that count as rounding, as for every law."""
-
-GRADIENT = 1e-12
-"""Relative difference of gradients between libraries."""
+from refflow.verification import row_independence, turned
 
 
 def libraries(*names, gradients=False, deep=()):
@@ -58,15 +61,7 @@ def test_float32_stays_float32(entry, library):
         assert all(is_at_home(a, library.name, np.float32) for a in library.call(g, points, context))
 
 
-LAWS = (
-    verification.shapes, verification.dtypes, verification.no_mutation, verification.repeatable,
-    verification.nan_stays, verification.batching, verification.round_trip, verification.antisymmetry,
-    verification.log_det_complex_step, verification.precision,
-)  # fmt: skip
-"""Those that a library may break. Rows keep their bits (`row_independence`) in NumPy and strict only: the vector code
-of torch and XLA computes a row in other instructions when it stands elsewhere."""
-
-BITWISE = {"strict": (verification.row_independence,), "cupy": ()}
+BITWISE = {"strict": (row_independence,), "cupy": ()}
 
 
 @pytest.mark.parametrize("library", libraries("strict", "torch", "jax", "cupy", deep=("jax",)))

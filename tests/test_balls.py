@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matrix import wide
 
 import refflow
 from refflow import arrays as xp
@@ -16,14 +17,6 @@ from refflow import certified  # noqa: E402
 from refflow.certified.arrays import BallArray, objects  # noqa: E402
 
 X = np.array([0.1, -0.25, 3.0, 1e-30])
-
-
-def wide(mid, rad):
-    """Balls of given midpoints and radii."""
-    mid, rad = np.broadcast_arrays(mid, rad)
-    return BallArray(
-        objects(mid.shape, (flint.arb(float(m), float(r)) for m, r in zip(mid.flat, rad.flat, strict=True)))
-    )
 
 
 SMOOTH = {
