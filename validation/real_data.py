@@ -73,7 +73,7 @@ def held_out(task: Task, flow: refflow.Flow, rows: Any, draws: int = 10) -> tupl
 
 
 def protocol_log_prob(name: str, flow: refflow.Flow, rows: Any) -> np.ndarray:
-    """log p of the rows with the protocol's own draw of noise, as a density of data standardised by its training rows."""
+    """log p of the rows with the protocol's draw of noise, as a density of data that training rows standardise."""
     x, _, spread = protocol(name)
     part = protocol_part(name, rows)
     values = flow.log_prob(x[part].astype(np.float32)).astype(np.float64)
