@@ -63,7 +63,7 @@ def entries():
     for scale in SCALE_MAPS:
         yield Entry(f"affine coupling, {scale}", affine(half, scale), (4,))
     for activation in ACTIVATIONS:
-        yield Entry(f"affine coupling, {activation}", affine(half, activation=activation), (4,))
+        yield Entry(f"affine coupling, {activation} network", affine(half, activation=activation), (4,))
     for name, mask in {
         "half, first moved": refflow.half_mask(4, move_last=False),
         "half, D = 5": odd,

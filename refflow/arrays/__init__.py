@@ -101,7 +101,7 @@ __all__ = [
     "less_equal", "library", "linear", "log", "log1p", "log_sigmoid", "logaddexp", "logical_and", "logical_not",
     "logical_or", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean", "min", "minimum", "multiply",
     "namespace", "negative", "ones", "ones_like", "permute_dims", "pi", "piecewise", "power", "primitive", "real",
-    "rebuild", "register", "require_same_library", "reshape", "shape", "sigmoid", "sign", "silu", "sin", "softmax", "softplus",
-    "split", "sqrt", "square", "squeeze", "stack", "subtract", "sum", "take", "tanh", "to_numpy", "tree_map",
-    "value_and_grad", "where", "zeros", "zeros_like",
+    "rebuild", "register", "require_same_library", "reshape", "shape", "sigmoid", "sign", "silu", "sin", "softmax",
+    "softplus", "split", "sqrt", "square", "squeeze", "stack", "subtract", "sum", "take", "tanh", "to_numpy",
+    "tree_map", "value_and_grad", "where", "zeros", "zeros_like",
 ]  # fmt: skip
