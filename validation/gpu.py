@@ -104,7 +104,10 @@ def tests(found: dict, sizes: Sizes) -> None:
                "no:cacheprovider", "--continue-on-collection-errors"]  # fmt: skip
     with tempfile.TemporaryFile("w+") as stream:
         try:
-            done = subprocess.run(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, check=False)
+            done = subprocess.run(
+                command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, check=False,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )  # fmt: skip
             found["exit code"] = done.returncode
         finally:
             stream.seek(0)

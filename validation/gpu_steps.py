@@ -147,7 +147,10 @@ def timings(found: dict, sizes) -> None:
     """Seconds a call, in turns; those that are not here are named with the reason."""
     for name, task, work in sizes.timed:
         found[name] = {"milliseconds": {}, "refflow over": {}, "absent": {}}
-        times = interleaved(contenders(work, task, sizes, found[name]["absent"]), sizes.seconds)
+        calls = contenders(work, task, sizes, found[name]["absent"])
+        if "refflow" not in calls:
+            continue
+        times = interleaved(calls, sizes.seconds)
         ours = times["refflow"]
         found[name]["rounds"] = len(ours)
         found[name]["milliseconds"] = {other: round(1e3 * float(np.median(t)), 4) for other, t in times.items()}
@@ -175,7 +178,7 @@ def contenders(work: Workload, task: str, sizes, missing: dict) -> dict:
             call = None if reason else make()
             value = call() if call else None
         except Exception as error:  # a contender that fails is absent, with its error
-            call, reason = None, f"{type(error).__name__}: {error}"[:500]
+            call, value, reason = None, None, f"{type(error).__name__}: {error}"[:500]
         want = value if want is None else want
         if call is not None and not abs(value - want) <= 1e-4 * abs(want):
             call, reason = None, f"computes {value} where refflow computes {want}"

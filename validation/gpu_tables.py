@@ -8,12 +8,13 @@ from recording import HERE, RESULTS
 
 
 def write_tables() -> None:
+    (HERE / "gpu.md").write_text(page(), encoding="utf-8")
+
+
+def page() -> str:
     """The tables of the run on a GPU; while there is none, of the dry run, and they say so."""
-    for name in ("gpu", "gpu_dry_run"):
-        path = RESULTS / f"{name}.json"
-        if path.exists():
-            (HERE / "gpu.md").write_text("\n".join(lines(json.loads(path.read_text()), name)) + "\n")
-            return
+    name = "gpu" if (RESULTS / "gpu.json").exists() else "gpu_dry_run"
+    return "\n".join(lines(json.loads((RESULTS / f"{name}.json").read_text()), name)) + "\n"
 
 
 def lines(found: dict, name: str) -> Iterator[str]:
