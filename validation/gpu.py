@@ -7,7 +7,8 @@
 `--budget` is in seconds. Every section is saved when it ends, however it ends: an error, or the time running out, is
 recorded with what was found before it. `--only accuracy,memory` runs some sections and keeps the others of the file,
 each of which carries its own commit and date. Needs numpy, scipy, autograd, array-api-compat, array-api-strict, pytest,
-hypothesis, safetensors, typer and cupy; torch and JAX compete if they are here and see the GPU.
+hypothesis, safetensors, typer and cupy; torch and JAX compete if they are here and see the GPU. Where the files came
+without their history, REFFLOW_COMMIT names the commit.
 """
 
 import argparse
