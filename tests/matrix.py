@@ -183,11 +183,20 @@ def drawn(entry, scale=1.0, dtype=np.float64, rows=4):
     return f, x.astype(dtype), y.astype(dtype), None if context is None else context.astype(dtype)
 
 
-def differences(library, f, x, context=None):
-    """The largest |there - NumPy| of values and of log-determinants, in units of u kappa (`conditions`)."""
+def in_dtype(dtype, f, x, context=None):
+    """A map, its points and a context in the dtype."""
+    return (
+        map_arrays(lambda a: a.astype(dtype), f), x.astype(dtype), None if context is None else context.astype(dtype)
+    )  # fmt: skip
+
+
+def differences(library, f, x, context=None, dtype=np.float64):
+    """The largest |there - NumPy| of values and of log-determinants, in units of u kappa (`conditions`): there in the
+    dtype, whose u counts, in NumPy in float64."""
     want = f.forward(x, context)
-    got = library.call(f, x, context)
-    assert all(is_at_home(a, library.name) for a in got), [type(a) for a in got]
+    got = library.call(*in_dtype(dtype, f, x, context))
+    assert all(is_at_home(a, library.name, dtype) for a in got), [type(a) for a in got]
+    u = np.finfo(dtype).eps / 2
     scales = conditions(f, x, context)
     kappa = scales.value.reshape(x.shape), scales.log_det
     if library.name == "balls":
@@ -195,7 +204,7 @@ def differences(library, f, x, context=None):
         assert all(np.all(ball.radius() <= U * k) for ball, k in zip(got, kappa, strict=True))
     else:
         errors = [np.abs(home(a) - b) for a, b in zip(got, want, strict=True)]
-    return tuple(float(np.max(e / (U * k))) for e, k in zip(errors, kappa, strict=True))
+    return tuple(float(np.max(e / (u * k))) for e, k in zip(errors, kappa, strict=True))
 
 
 def cotangents(x):
@@ -206,7 +215,7 @@ def cotangents(x):
 
 def gradient(library, f, x, context=None):
     """The gradient of sum(a y) + sum(b log_det) in parameters and x, by the library's own autodiff, as NumPy leaves."""
-    a, b = (library.put(v) for v in cotangents(x))
+    a, b = (library.put(v.astype(x.dtype)) for v in cotangents(x))
     tree = {"parameters": arrays(library.place(f)), "x": library.put(x)}
     rows = () if context is None else (library.put(context),)
 
@@ -230,14 +239,17 @@ def gradient(library, f, x, context=None):
         with boxes_on_the_right():
             found = xp.value_and_grad(scalar)(tree)[1]
     found = xp.tree_map(lambda like, g: g, tree, found)  # JAX sorts keys
-    assert all(is_at_home(g, library.name) for g in xp.leaves(found)), [type(g) for g in xp.leaves(found)]
+    assert all(is_at_home(g, library.name, x.dtype) for g in xp.leaves(found)), [type(g) for g in xp.leaves(found)]
     return [home(g) for g in xp.leaves(found)]
 
 
-def gradient_difference(library, f, x, context=None):
-    """max |there - NumPy| / max |NumPy| over the leaves, which are compared each with its own size."""
-    pairs = zip(gradient(library, f, x, context), gradient(LIBRARIES["numpy"], f, x, context), strict=True)
-    return max(float(np.max(np.abs(a - b), initial=0.0) / max(np.max(np.abs(b), initial=0.0), 1.0)) for a, b in pairs)
+def gradient_difference(library, f, x, context=None, dtype=np.float64):
+    """max |there - NumPy| / max |NumPy| over the leaves, which are compared each with its own size: there in the dtype,
+    in NumPy in float64."""
+    there = gradient(library, *in_dtype(dtype, f, x, context))
+    pairs = zip(there, gradient(LIBRARIES["numpy"], f, x, context), strict=True)
+    off = [np.max(np.abs(a - b), initial=0.0) / max(np.max(np.abs(b), initial=0.0), 1.0) for a, b in pairs]
+    return float(np.max(off))  # NaN if one is, which Python's max may pass over
 
 
 def numbers(f):

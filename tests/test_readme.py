@@ -67,10 +67,20 @@ def test_the_table_of_the_readme_is_the_recorded_runs():
     assert block.splitlines() == script("digits").table()
 
 
-def test_the_pages_are_generated_from_the_records():
-    for name in ("digits", "digits_choices", "overhead", "backends"):
-        module = script(name)
-        assert (ROOT / "validation" / f"{name}.md").read_text(encoding="utf-8") == module.page()
+def test_the_pages_are_generated_from_the_records(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "validation")
+    pages = {name: name for name in ("digits", "digits_choices", "overhead", "backends")} | {"gpu": "gpu_tables"}
+    for page, writer in pages.items():
+        assert (ROOT / "validation" / f"{page}.md").read_text(encoding="utf-8") == script(writer).page()
+
+
+def test_without_a_gpu_the_page_says_so(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "validation")
+    found = {"dry run": True, "tests": {"status": "skipped: no time left"}}
+    text = "\n".join(script("gpu_tables").lines(found, "gpu_dry_run"))
+    assert "**No GPU has been met yet.**" in text
+    assert "**skipped: no time left**" in text
+    assert "No GPU" not in "\n".join(script("gpu_tables").lines({"dry run": False}, "gpu"))
 
 
 def test_the_record_of_the_libraries_covers_the_registry():
