@@ -151,7 +151,7 @@ def samples_follow_density(flow: Flow, x: np.ndarray, context: Context = None) -
 
 def _cells(flow: Flow, x: np.ndarray, context: Context) -> Cells | None:
     """Cells with edges at quantiles of samples, and of samples two and three times as far from their median in the
-    latent space; the first and the last reach to infinity, for bases with heavy tails."""
+    latent space, and their range beyond these; the first and the last cells reach to infinity, for heavy tails."""
     dim = x[0].size
     if dim > 2:
         return None
@@ -166,7 +166,8 @@ def _cells(flow: Flow, x: np.ndarray, context: Context) -> Cells | None:
     if not all(np.isfinite(cloud).all() for cloud in flat):
         return None
     levels = np.linspace(0.0, 1.0, 13)
-    edges = [np.unique(np.concatenate([np.quantile(c[:, i], levels) for c in flat])) for i in range(dim)]
+    found = [np.unique(np.concatenate([np.quantile(c[:, i], levels) for c in flat])) for i in range(dim)]
+    edges = [np.concatenate([2 * e[:1] - e[-1:], e, 2 * e[-1:] - e[:1]]) for e in found]
     fine, coarse = (_masses(flow, edges, x.shape[1:], row, nodes) for nodes in (14, 10))
     ends = [np.array([-np.inf]), np.array([np.inf])]
     return Cells([np.concatenate([ends[0], e, ends[1]]) for e in edges], fine, float(np.abs(fine - coarse).sum()))
