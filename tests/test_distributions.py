@@ -92,6 +92,19 @@ def test_student_at_every_tail_weight(df):
         assert np.allclose(exact[:2], scipy.stats.norm.logpdf(z[:2, 0]), rtol=1e-7)
 
 
+@pytest.mark.parametrize(("dtype", "far"), [(np.float32, 1e30), (np.float64, 1e250)])
+def test_student_has_a_density_for_every_outlier(dtype, far):
+    """Where t^2 overflows: log p = c - (nu + 1) log|t / sqrt(nu)|, and its slope -(nu + 1) / t, with the dtype kept."""
+    base = refflow.StudentT(0.5, np.zeros(1, dtype), np.zeros(1, dtype))
+    z = np.array([[far], [-far]], dtype)
+    c = scipy.special.gammaln(0.75) - scipy.special.gammaln(0.25) - 0.5 * np.log(0.5 * np.pi)
+    exact = c - 1.5 * np.log(np.abs(z[:, 0].astype(np.longdouble)) / np.sqrt(0.5))
+    np.testing.assert_allclose(base.log_prob(z), exact.astype(float), rtol=4 * np.finfo(dtype).eps)
+    slope = xp.value_and_grad(lambda z: xp.sum(base.log_prob(z)))(z)[1]
+    np.testing.assert_allclose(slope, -1.5 / z, rtol=4 * np.finfo(dtype).eps)
+    assert slope.dtype == dtype
+
+
 def test_full_normal_from_a_covariance():
     mean, sigma = np.array([1.0, -2.0, 0.5, 0.0]), covariance(4)
     base = refflow.FullNormal.of(mean, sigma)

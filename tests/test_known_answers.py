@@ -190,6 +190,23 @@ def test_the_pinwheel_preserves_volume():
     assert laws.normalisation(flow, x).status in ("pass", "inconclusive")
 
 
+SPLINES = [e for e in REGISTRY if "spline" in e.name]
+
+
+@pytest.mark.parametrize("entry", SPLINES, ids=lambda e: e.name)
+def test_a_spline_with_equal_bins_and_unit_slopes_is_the_identity(entry):
+    """All parameters 0 is that spline. Inside, at the outermost knots and beyond them."""
+    f = refflow.map_arrays(np.zeros_like, entry.map)
+    size = np.array([1e-300, 0.1, 0.5, 1.0, 2.0, 3.0, 1e6])
+    size = size if entry.domain is None else size[size < entry.domain[1]]
+    x = np.concatenate([-size, size]).reshape(-1, *(1,) * len(entry.event_shape)) * np.ones(entry.event_shape)
+    context = np.zeros((len(x), entry.context_dim)) if entry.context_dim else None
+    for g in (f, laws.turned(f)):
+        y, log_det = g.forward(x, context)
+        near(y, x)
+        near(log_det, np.zeros(len(x)), CLOSED * np.prod(entry.event_shape))
+
+
 # Rings and moons.
 
 

@@ -12,6 +12,14 @@ from refflow.errors import StructureError
 from refflow.modules import module
 
 
+def _log1p_square(s: Array) -> Array:
+    """log(1 + s^2), for |s| > 1 as 2 log|s| + log(1 + s^-2): outliers whose square overflows keep a density."""
+    large = xp.greater(xp.abs(s), 1.0)
+    far, near = xp.where(large, s, 1.0), xp.where(large, 1.0, s)
+    beyond = 2.0 * xp.log(xp.abs(far)) + xp.log1p(xp.square(1.0 / far))
+    return xp.where(large, beyond, xp.log1p(xp.square(near)))
+
+
 @module
 class StudentT(Distribution):
     r"""Independent Student's t coordinates, located at m and scaled by exp(a), trainable:
@@ -43,7 +51,7 @@ class StudentT(Distribution):
         df = xp.constant(self.df, z)
         t = (z - self.loc) * xp.exp(-self.log_scale)  # (1)
         c = xp.log_gamma_step(self.df / 2.0, z) - 0.5 * xp.log(xp.pi(z) * df)  # (3)
-        kernel = (0.5 * (df + 1.0)) * sum_event(xp.log1p(xp.square(t) / df), len(self.shape))
+        kernel = (0.5 * (df + 1.0)) * sum_event(_log1p_square(t / xp.sqrt(df)), len(self.shape))
         return math.prod(self.shape) * c - xp.sum(self.log_scale) - kernel  # (2)
 
     def sample(self, batch_shape: tuple[int, ...], rng: np.random.Generator, like: Array) -> Array:
