@@ -18,7 +18,7 @@ from refflow.bijections import (
     half_mask,
 )
 from refflow.conditioners import MLP
-from refflow.distributions import StandardNormal
+from refflow.distributions import Distribution, StandardNormal
 from refflow.errors import StructureError
 from refflow.flow import Flow, Seed
 from refflow.preprocessing import Dequantization
@@ -46,13 +46,14 @@ def nice(
     mask: str = "alternating",
     context_dim: int = 0,
     dropout: float = 0.0,
+    base: Distribution | None = None,
     preprocessing: Sequence[Bijection] = (),
     dequantization: Dequantization | None = None,
     seed: Seed,
     dtype: Any = "float64",
 ) -> Flow:
     """NICE (Dinh, Krueger and Bengio, 2015): additive couplings with alternating masks, then one trainable scale a
-    dimension (section 3.3), on a standard normal.
+    dimension (section 3.3), on a standard normal or another base.
 
     The paper uses 4 couplings of 5 hidden layers of 1000 units; the default widths here fit small data.
     """
@@ -65,7 +66,7 @@ def nice(
         )  # fmt: skip
         maps.append(AdditiveCoupling(m, net))
     maps.append(ElementwiseAffine(np.zeros(dim, dtype=dtype), np.zeros(dim, dtype=dtype)))
-    return Flow(StandardNormal((dim,)), Chain(tuple(maps)), dequantization)
+    return Flow(base or StandardNormal((dim,)), Chain(tuple(maps)), dequantization)
 
 
 def realnvp(
@@ -81,14 +82,15 @@ def realnvp(
     shuffle: bool = False,
     context_dim: int = 0,
     dropout: float = 0.0,
+    base: Distribution | None = None,
     preprocessing: Sequence[Bijection] = (),
     dequantization: Dequantization | None = None,
     seed: Seed,
     dtype: Any = "float64",
 ) -> Flow:
     """RealNVP (Dinh, Sohl-Dickstein and Bengio, 2017) for vectors: affine couplings whose masks alternate, on a
-    standard normal. With `actnorm`, an ActNorm before each coupling; with `shuffle`, a random permutation before every
-    pair of couplings, so that the halves mix.
+    standard normal or another base. With `actnorm`, an ActNorm before each coupling; with `shuffle`, a random
+    permutation before every pair of couplings, so that the halves mix.
 
     >>> flow = realnvp(3, layers=2, hidden=(8,), seed=0)
     >>> flow.sample(5, seed=1).shape
@@ -106,7 +108,7 @@ def realnvp(
             dropout=dropout, dtype=dtype,
         )  # fmt: skip
         maps.append(AffineCoupling(m, net, scale, bound))
-    return Flow(StandardNormal((dim,)), Chain(tuple(maps)), dequantization)
+    return Flow(base or StandardNormal((dim,)), Chain(tuple(maps)), dequantization)
 
 
 def initialize(flow: Flow, x: Any, context: Any = None) -> Flow:

@@ -133,6 +133,7 @@ def elementwise_cases():
     yield from unary("cos", np.cos)
     yield from unary("tanh", np.tanh, cancels=True, extremes=(-400.0, 1e-9, 400.0))
     yield from unary("atan", np.arctan, extremes=(-1e9, 1e-9, 1e9))
+    yield from unary("asinh", np.arcsinh, extremes=(-1e9, -1e-9, 1e-9, 1e30))
     yield from unary("square", np.square)
     yield from unary("expm1", np.expm1, extremes=(-50.0, -1e-10, 1e-10, 30.0))
     yield from unary("log1p", np.log1p, low=-0.9, extremes=(-0.99, -1e-10, 1e-30, 0.499, 0.501, 1e30))

@@ -21,7 +21,8 @@ X = np.array([0.1, -0.25, 3.0, 1e-30])
 
 SMOOTH = {
     "exp": xp.exp, "expm1": xp.expm1, "tanh": xp.tanh, "sigmoid": xp.sigmoid, "softplus": xp.softplus, "silu": xp.silu,
-    "sin": xp.sin, "cos": xp.cos, "atan": xp.atan, "square": xp.square, "log_sigmoid": xp.log_sigmoid, "abs": xp.abs,
+    "sin": xp.sin, "cos": xp.cos, "atan": xp.atan, "asinh": xp.asinh,
+    "square": xp.square, "log_sigmoid": xp.log_sigmoid, "abs": xp.abs,
     "negative": xp.negative, "clip": lambda x: xp.clip(x, -1.0, 0.5), "max": lambda x: xp.max(x, axis=-1),
     "min": lambda x: xp.min(x, axis=-1), "logsumexp": lambda x: xp.logsumexp(x, axis=-1),
     "softmax": lambda x: xp.softmax(x, axis=-1), "sum": lambda x: xp.sum(x, axis=-1),

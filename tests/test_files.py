@@ -80,6 +80,22 @@ FLOWS = {
     "actnorm": lambda: normal(noisy(refflow.ActNorm.init(4))),
     "standardize raw": lambda: normal(refflow.Standardize(np.zeros(4), np.full(4, 1 / 3))),
     "diagonal": lambda: refflow.Flow(refflow.DiagonalNormal(np.ones(4), np.full(4, 0.1)), affine()),
+    "curves": lambda: normal(
+        refflow.SinhArcsinh.init((4,)),
+        refflow.LeakyReLU(0.3),
+        refflow.Exp(),
+        refflow.Inverse(refflow.Softplus()),
+        refflow.Tanh(),
+    ),
+    "full normal": lambda: refflow.Flow(refflow.FullNormal(np.ones(4), np.full(4, 0.1), np.arange(6.0)), affine()),
+    "uniform": lambda: refflow.Flow(refflow.Uniform((0.0,) * 4, (0.1, 1.0, 1 / 3, 2.0)), refflow.Inverse(affine())),
+    "student": lambda: refflow.Flow(refflow.StudentT(1 / 3, np.ones(4), np.full(4, 0.1)), affine()),
+    "mixture": lambda: refflow.Flow(
+        refflow.MixtureOfNormals(np.zeros(2), np.eye(2, 4), np.zeros((2, 4)), np.full((2, 6), 0.1)), affine()
+    ),
+    "mixture, diagonal": lambda: refflow.Flow(
+        refflow.MixtureOfNormals(np.zeros(2), np.eye(2, 4), np.zeros((2, 4))), affine()
+    ),
     "dequantization": lambda: refflow.Flow(
         refflow.StandardNormal((2,)), affine(2), refflow.Dequantization((0.1, 1 / 3))
     ),

@@ -4,6 +4,7 @@ from refflow.bijections.affine import ActNorm, ElementwiseAffine, Standardize
 from refflow.bijections.base import Bijection
 from refflow.bijections.chain import Chain, Frozen, Inverse
 from refflow.bijections.coupling import AdditiveCoupling, AffineCoupling
+from refflow.bijections.elementwise import Exp, LeakyReLU, SinhArcsinh, Softplus, Tanh
 from refflow.bijections.logit import Logit, Sigmoid
 from refflow.bijections.masks import Mask, alternating_mask, channel_mask, checkerboard_mask, half_mask
 from refflow.bijections.permutation import Permutation, Reverse
@@ -17,14 +18,19 @@ __all__ = [
     "Bijection",
     "Chain",
     "ElementwiseAffine",
+    "Exp",
     "Frozen",
     "Inverse",
+    "LeakyReLU",
     "Logit",
     "Mask",
     "Permutation",
     "Reverse",
     "Sigmoid",
+    "SinhArcsinh",
+    "Softplus",
     "Standardize",
+    "Tanh",
     "alternating_mask",
     "channel_mask",
     "checkerboard_mask",
