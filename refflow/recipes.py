@@ -1,11 +1,12 @@
 """Named models, each with its paper."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from refflow.bijections import (
+    LU,
     ActNorm,
     AdditiveCoupling,
     AffineCoupling,
@@ -24,6 +25,25 @@ from refflow.flow import Flow, Seed
 from refflow.preprocessing import Dequantization
 
 MASKS = {"half": half_mask, "alternating": alternating_mask}
+
+
+LINEAR: dict[str, Callable[..., Bijection]] = {
+    "permutation": lambda dim, rng, dtype: Permutation.random(dim, rng),
+    "lu": lambda dim, rng, dtype: LU.init(Permutation.random(dim, rng).order, dtype=dtype),
+    "rotation": lambda dim, rng, dtype: LU.random(dim, rng, dtype=dtype),
+}
+"""Linear maps by which layers mix their coordinates: `permutation`, a fixed random one; `lu`, any matrix by its LU
+factors, at a random permutation to start with (Durkan et al., 2019, section 4.1); `rotation`, the same at a random
+rotation (Kingma and Dhariwal, 2018, section 3.2)."""
+
+
+def _linear(kind: str | None, dim: int, rng: np.random.Generator, dtype: Any) -> list[Bijection]:
+    """The linear map of that name, or none."""
+    if kind is None:
+        return []
+    if kind not in LINEAR:
+        raise StructureError(f"expected a linear map among {', '.join(LINEAR)}, or None, got {kind!r}")
+    return [LINEAR[kind](dim, rng, dtype)]
 
 
 def _masks(dim: int, kind: str, layers: int) -> list[Mask]:
@@ -78,7 +98,7 @@ def realnvp(
     bound: float = 2.0,
     mask: str = "half",
     actnorm: bool = False,
-    shuffle: bool = False,
+    linear: str | None = None,
     context_dim: int = 0,
     dropout: float = 0.0,
     preprocessing: Sequence[Bijection] = (),
@@ -87,8 +107,8 @@ def realnvp(
     dtype: Any = "float64",
 ) -> Flow:
     """RealNVP (Dinh, Sohl-Dickstein and Bengio, 2017) for vectors: affine couplings whose masks alternate, on a
-    standard normal. With `actnorm`, an ActNorm before each coupling; with `shuffle`, a random permutation before every
-    pair of couplings, so that the halves mix.
+    standard normal. With `actnorm`, an ActNorm before each coupling; with `linear`, a map that mixes the halves before
+    every pair of couplings: "permutation", "lu" or "rotation" (`LINEAR`).
 
     >>> flow = realnvp(3, layers=2, hidden=(8,), seed=0)
     >>> flow.sample(5, seed=1).shape
@@ -97,8 +117,8 @@ def realnvp(
     rng = np.random.default_rng(seed)
     maps: list[Bijection] = list(preprocessing)
     for k, m in enumerate(_masks(dim, mask, layers)):
-        if shuffle and k % 2 == 0 and k > 0:
-            maps.append(Permutation.random(dim, rng))
+        if k % 2 == 0 and k > 0:
+            maps.extend(_linear(linear, dim, rng, dtype))
         if actnorm:
             maps.append(ActNorm.init(dim, dtype=dtype))
         net = MLP.init(

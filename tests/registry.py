@@ -96,6 +96,13 @@ def entries():
     yield Entry("actnorm, images", refflow.ActNorm.init(2, rank=3), (3, 2, 2))
     yield Entry("permutation", refflow.Permutation((2, 0, 3, 1)), (4,))
     yield Entry("permutation, images", refflow.Permutation((2, 0, 1), rank=3), (2, 2, 3))
+    yield Entry("lu", refflow.LU.init((2, 0, 1)), (3,))
+    yield Entry("lu, D = 1", refflow.LU.init((0,)), (1,))
+    yield Entry("lu, images", refflow.LU.init((1, 0), rank=3), (3, 2, 2))
+    yield Entry("lower triangular", refflow.Triangular.init(3), (3,))
+    yield Entry("upper triangular, images", refflow.Triangular.init(2, lower=False, rank=3), (2, 2, 2))
+    yield Entry("orthogonal", refflow.Orthogonal.init(4, 0, reflections=3), (4,))
+    yield Entry("orthogonal, images", refflow.Orthogonal.init(2, 0, reflections=1, rank=3), (2, 2, 2))
     yield Entry("reverse", refflow.Reverse(), (3,))
     yield Entry("reverse, D = 1", refflow.Reverse(), (1,))
     yield Entry("reverse, images", refflow.Reverse(rank=3), (2, 1, 3))
@@ -112,9 +119,7 @@ def entries():
         refflow.Chain((refflow.Inverse(refflow.Chain((affine(half), refflow.Reverse()))), additive(half))),
         (4,),
     )
-    yield Entry(
-        "realnvp", refflow.realnvp(3, layers=4, hidden=(4,), actnorm=True, shuffle=True, seed=0).bijection, (3,)
-    )
+    yield Entry("realnvp", refflow.realnvp(3, layers=4, hidden=(4,), actnorm=True, linear="lu", seed=0).bijection, (3,))
     yield Entry("realnvp, context", refflow.realnvp(2, layers=3, hidden=(3,), context_dim=2, seed=0).bijection, (2,))
     yield Entry("realnvp, D = 1", refflow.realnvp(1, layers=2, hidden=(3,), seed=0).bijection, (1,))
     yield Entry("nice", refflow.nice(5, layers=3, hidden=(4,), seed=0).bijection, (5,))

@@ -4,12 +4,14 @@ from refflow.bijections.affine import ActNorm, ElementwiseAffine, Standardize
 from refflow.bijections.base import Bijection
 from refflow.bijections.chain import Chain, Frozen, Inverse
 from refflow.bijections.coupling import AdditiveCoupling, AffineCoupling
+from refflow.bijections.linear import LU, Orthogonal, Triangular
 from refflow.bijections.logit import Logit, Sigmoid
 from refflow.bijections.masks import Mask, alternating_mask, channel_mask, checkerboard_mask, half_mask
 from refflow.bijections.permutation import Permutation, Reverse
 from refflow.bijections.scale_maps import SCALE_MAPS
 
 __all__ = [
+    "LU",
     "SCALE_MAPS",
     "ActNorm",
     "AdditiveCoupling",
@@ -21,10 +23,12 @@ __all__ = [
     "Inverse",
     "Logit",
     "Mask",
+    "Orthogonal",
     "Permutation",
     "Reverse",
     "Sigmoid",
     "Standardize",
+    "Triangular",
     "alternating_mask",
     "channel_mask",
     "checkerboard_mask",
