@@ -6,6 +6,7 @@ The rooms, each of which imports only from those above it:
     arrays/         the vocabulary of the equations, differentiable on every array library
     modules         parameters(f) <-> bind(f, p)
     conditioners    the networks theta = h(x_1, c)
+    masked          those whose output i reads only what comes before i
     bijections/     the maps, one file a family: equations, inverse, log-determinant
     distributions   base densities
     preprocessing   standardisation, dequantisation
@@ -33,7 +34,9 @@ from refflow.bijections import (
     LU,
     ActNorm,
     AdditiveCoupling,
+    AffineAutoregressive,
     AffineCoupling,
+    BatchNorm,
     Bijection,
     Chain,
     ElementwiseAffine,
@@ -41,6 +44,7 @@ from refflow.bijections import (
     Inverse,
     Logit,
     Mask,
+    Moments,
     Orthogonal,
     Permutation,
     Reverse,
@@ -57,9 +61,10 @@ from refflow.distributions import DiagonalNormal, Distribution, StandardNormal
 from refflow.errors import RefflowError
 from refflow.files import load, register
 from refflow.flow import Flow
+from refflow.masked import MaskedMLP
 from refflow.modules import Module, bind, map_arrays, module, parameters
 from refflow.preprocessing import Dequantization, standardize
-from refflow.recipes import initialize, nice, realnvp
+from refflow.recipes import iaf, initialize, maf, nice, realnvp
 from refflow.scoring import Score, score
 from refflow.training import Epoch, FitResult, History, fit
 
@@ -71,7 +76,9 @@ __all__ = [
     "value_and_grad",
     "ActNorm",
     "AdditiveCoupling",
+    "AffineAutoregressive",
     "AffineCoupling",
+    "BatchNorm",
     "Bijection",
     "Chain",
     "ElementwiseAffine",
@@ -80,6 +87,7 @@ __all__ = [
     "Logit",
     "LU",
     "Mask",
+    "Moments",
     "Orthogonal",
     "Permutation",
     "Reverse",
@@ -93,6 +101,7 @@ __all__ = [
     "MLP",
     "Conditioner",
     "Linear",
+    "MaskedMLP",
     "ResidualNet",
     "DiagonalNormal",
     "Distribution",
@@ -108,7 +117,9 @@ __all__ = [
     "parameters",
     "Dequantization",
     "standardize",
+    "iaf",
     "initialize",
+    "maf",
     "nice",
     "realnvp",
     "Score",

@@ -55,6 +55,11 @@ def additive(mask, **options):
     return refflow.AdditiveCoupling(mask, network(mask, 1, **options))
 
 
+def autoregressive(dim, scale="tanh", *, hidden=(4,), activation="tanh", **options):
+    net = refflow.MaskedMLP.init(dim, 2, rng=np.random.default_rng(0), hidden=hidden, activation=activation, **options)
+    return refflow.AffineAutoregressive(net, scale)
+
+
 def entries():
     half, odd, one = refflow.half_mask(4), refflow.half_mask(5), refflow.half_mask(1)
     arbitrary = refflow.Mask((5,), (0, 2, 3))
@@ -94,6 +99,8 @@ def entries():
     yield Entry("standardise", refflow.Standardize(np.zeros(3), np.ones(3)), (3,))
     yield Entry("actnorm", refflow.ActNorm.init(3), (3,))
     yield Entry("actnorm, images", refflow.ActNorm.init(2, rank=3), (3, 2, 2))
+    yield Entry("batch norm", refflow.BatchNorm.init(3), (3,))
+    yield Entry("batch norm, images", refflow.BatchNorm.init(2, rank=3), (2, 2, 2))
     yield Entry("permutation", refflow.Permutation((2, 0, 3, 1)), (4,))
     yield Entry("permutation, images", refflow.Permutation((2, 0, 1), rank=3), (2, 2, 3))
     yield Entry("lu", refflow.LU.init((2, 0, 1)), (3,))
@@ -111,6 +118,14 @@ def entries():
     yield Entry("logit, images", refflow.Logit(0.01, rank=2), (2, 2), domain=(0.0, 1.0))
     yield Entry("sigmoid", refflow.Sigmoid(), (3,), range=(0.0, 1.0))
     yield Entry("sigmoid, images", refflow.Sigmoid(rank=3), (1, 2, 2), range=(0.0, 1.0))
+    yield Entry("affine autoregressive", autoregressive(3), (3,))
+    yield Entry("affine autoregressive, D = 1", autoregressive(1, "soft"), (1,))
+    yield Entry(
+        "affine autoregressive, any order, context",
+        autoregressive(3, "exp", hidden=(5, 4), degrees=(2, 3, 1), context_dim=2),
+        (3,),
+    )
+    yield Entry("inverse autoregressive", refflow.Inverse(autoregressive(2, "sigmoid", hidden=())), (2,))
     yield Entry("inverse", refflow.Inverse(affine(half)), (4,))
     yield Entry("frozen", refflow.Frozen(affine(half, context_dim=1)), (4,))
     yield Entry("chain", refflow.Chain((refflow.Reverse(), affine(odd), refflow.ActNorm.init(5))), (5,))
@@ -122,6 +137,8 @@ def entries():
     yield Entry("realnvp", refflow.realnvp(3, layers=4, hidden=(4,), actnorm=True, linear="lu", seed=0).bijection, (3,))
     yield Entry("realnvp, context", refflow.realnvp(2, layers=3, hidden=(3,), context_dim=2, seed=0).bijection, (2,))
     yield Entry("realnvp, D = 1", refflow.realnvp(1, layers=2, hidden=(3,), seed=0).bijection, (1,))
+    yield Entry("maf", refflow.maf(3, layers=2, hidden=(4,), actnorm=True, linear="lu", seed=0).bijection, (3,))
+    yield Entry("iaf, context", refflow.iaf(2, layers=2, hidden=(3,), context_dim=1, seed=0).bijection, (2,))
     yield Entry("nice", refflow.nice(5, layers=3, hidden=(4,), seed=0).bijection, (5,))
 
 
@@ -138,6 +155,8 @@ def flows():
         refflow.realnvp(2, layers=2, hidden=(3,), activation="softplus", context_dim=1, seed=0),
         None,
     )
+    yield "maf, D = 2", refflow.maf(2, layers=2, hidden=(4,), activation="tanh", linear="lu", seed=0), None
+    yield "iaf, D = 2", refflow.iaf(2, layers=2, hidden=(4,), activation="tanh", seed=0), None
     yield "nice, D = 2", refflow.nice(2, layers=2, hidden=(4,), activation="silu", seed=0), None
     yield (
         "diagonal normal base",

@@ -1,7 +1,9 @@
 """The maps, one file a family: equations, inverse, log-determinant."""
 
 from refflow.bijections.affine import ActNorm, ElementwiseAffine, Standardize
+from refflow.bijections.autoregressive import AffineAutoregressive
 from refflow.bijections.base import Bijection
+from refflow.bijections.batch_norm import BatchNorm, Moments
 from refflow.bijections.chain import Chain, Frozen, Inverse
 from refflow.bijections.coupling import AdditiveCoupling, AffineCoupling
 from refflow.bijections.linear import LU, Orthogonal, Triangular
@@ -15,7 +17,9 @@ __all__ = [
     "SCALE_MAPS",
     "ActNorm",
     "AdditiveCoupling",
+    "AffineAutoregressive",
     "AffineCoupling",
+    "BatchNorm",
     "Bijection",
     "Chain",
     "ElementwiseAffine",
@@ -23,6 +27,7 @@ __all__ = [
     "Inverse",
     "Logit",
     "Mask",
+    "Moments",
     "Orthogonal",
     "Permutation",
     "Reverse",

@@ -11,7 +11,7 @@ import numpy as np
 
 from refflow import arrays as xp
 from refflow.arrays import Array
-from refflow.bijections.base import Bijection, batch_shape, batch_zeros
+from refflow.bijections.base import Bijection, batch_zeros, repeats
 from refflow.bijections.permutation import Permutation
 from refflow.errors import ShapeError, StructureError
 from refflow.modules import module
@@ -37,8 +37,7 @@ class _Linear(Bijection):
 
     def _repeated(self, x: Array, log_det: Array) -> Array:
         """n log|det W| for every event of x, n = 1 for vectors and H W for images."""
-        n = math.prod(x.shape[len(batch_shape(x, self.rank)) : -1])
-        return batch_zeros(x, self.rank) + float(n) * log_det
+        return batch_zeros(x, self.rank) + repeats(x, self.rank) * log_det
 
 
 def _rows(x: Array) -> Array:
