@@ -60,6 +60,31 @@ def autoregressive(dim, scale="tanh", *, hidden=(4,), activation="tanh", **optio
     return refflow.AffineAutoregressive(net, scale)
 
 
+def linear_entries():
+    yield Entry("batch norm", refflow.BatchNorm.init(3), (3,))
+    yield Entry("batch norm, images", refflow.BatchNorm.init(2, rank=3), (2, 2, 2))
+    yield Entry("lu", refflow.LU.init((2, 0, 1)), (3,))
+    yield Entry("lu, D = 1", refflow.LU.init((0,)), (1,))
+    yield Entry("lu, images", refflow.LU.init((1, 0), rank=3), (3, 2, 2))
+    yield Entry("lower triangular", refflow.Triangular.init(3), (3,))
+    yield Entry("upper triangular, images", refflow.Triangular.init(2, lower=False, rank=3), (2, 2, 2))
+    yield Entry("orthogonal", refflow.Orthogonal.init(4, 0, reflections=3), (4,))
+    yield Entry("orthogonal, images", refflow.Orthogonal.init(2, 0, reflections=1, rank=3), (2, 2, 2))
+
+
+def autoregressive_entries():
+    yield Entry("affine autoregressive", autoregressive(3), (3,))
+    yield Entry("affine autoregressive, D = 1", autoregressive(1, "soft"), (1,))
+    yield Entry(
+        "affine autoregressive, any order, context",
+        autoregressive(3, "exp", hidden=(5, 4), degrees=(2, 3, 1), context_dim=2),
+        (3,),
+    )
+    yield Entry("inverse autoregressive", refflow.Inverse(autoregressive(2, "sigmoid", hidden=())), (2,))
+    yield Entry("maf", refflow.maf(3, layers=2, hidden=(4,), actnorm=True, linear="lu", seed=0).bijection, (3,))
+    yield Entry("iaf, context", refflow.iaf(2, layers=2, hidden=(3,), context_dim=1, seed=0).bijection, (2,))
+
+
 def entries():
     half, odd, one = refflow.half_mask(4), refflow.half_mask(5), refflow.half_mask(1)
     arbitrary = refflow.Mask((5,), (0, 2, 3))
@@ -99,17 +124,8 @@ def entries():
     yield Entry("standardise", refflow.Standardize(np.zeros(3), np.ones(3)), (3,))
     yield Entry("actnorm", refflow.ActNorm.init(3), (3,))
     yield Entry("actnorm, images", refflow.ActNorm.init(2, rank=3), (3, 2, 2))
-    yield Entry("batch norm", refflow.BatchNorm.init(3), (3,))
-    yield Entry("batch norm, images", refflow.BatchNorm.init(2, rank=3), (2, 2, 2))
     yield Entry("permutation", refflow.Permutation((2, 0, 3, 1)), (4,))
     yield Entry("permutation, images", refflow.Permutation((2, 0, 1), rank=3), (2, 2, 3))
-    yield Entry("lu", refflow.LU.init((2, 0, 1)), (3,))
-    yield Entry("lu, D = 1", refflow.LU.init((0,)), (1,))
-    yield Entry("lu, images", refflow.LU.init((1, 0), rank=3), (3, 2, 2))
-    yield Entry("lower triangular", refflow.Triangular.init(3), (3,))
-    yield Entry("upper triangular, images", refflow.Triangular.init(2, lower=False, rank=3), (2, 2, 2))
-    yield Entry("orthogonal", refflow.Orthogonal.init(4, 0, reflections=3), (4,))
-    yield Entry("orthogonal, images", refflow.Orthogonal.init(2, 0, reflections=1, rank=3), (2, 2, 2))
     yield Entry("reverse", refflow.Reverse(), (3,))
     yield Entry("reverse, D = 1", refflow.Reverse(), (1,))
     yield Entry("reverse, images", refflow.Reverse(rank=3), (2, 1, 3))
@@ -118,14 +134,6 @@ def entries():
     yield Entry("logit, images", refflow.Logit(0.01, rank=2), (2, 2), domain=(0.0, 1.0))
     yield Entry("sigmoid", refflow.Sigmoid(), (3,), range=(0.0, 1.0))
     yield Entry("sigmoid, images", refflow.Sigmoid(rank=3), (1, 2, 2), range=(0.0, 1.0))
-    yield Entry("affine autoregressive", autoregressive(3), (3,))
-    yield Entry("affine autoregressive, D = 1", autoregressive(1, "soft"), (1,))
-    yield Entry(
-        "affine autoregressive, any order, context",
-        autoregressive(3, "exp", hidden=(5, 4), degrees=(2, 3, 1), context_dim=2),
-        (3,),
-    )
-    yield Entry("inverse autoregressive", refflow.Inverse(autoregressive(2, "sigmoid", hidden=())), (2,))
     yield Entry("inverse", refflow.Inverse(affine(half)), (4,))
     yield Entry("frozen", refflow.Frozen(affine(half, context_dim=1)), (4,))
     yield Entry("chain", refflow.Chain((refflow.Reverse(), affine(odd), refflow.ActNorm.init(5))), (5,))
@@ -137,9 +145,9 @@ def entries():
     yield Entry("realnvp", refflow.realnvp(3, layers=4, hidden=(4,), actnorm=True, linear="lu", seed=0).bijection, (3,))
     yield Entry("realnvp, context", refflow.realnvp(2, layers=3, hidden=(3,), context_dim=2, seed=0).bijection, (2,))
     yield Entry("realnvp, D = 1", refflow.realnvp(1, layers=2, hidden=(3,), seed=0).bijection, (1,))
-    yield Entry("maf", refflow.maf(3, layers=2, hidden=(4,), actnorm=True, linear="lu", seed=0).bijection, (3,))
-    yield Entry("iaf, context", refflow.iaf(2, layers=2, hidden=(3,), context_dim=1, seed=0).bijection, (2,))
     yield Entry("nice", refflow.nice(5, layers=3, hidden=(4,), seed=0).bijection, (5,))
+    yield from linear_entries()
+    yield from autoregressive_entries()
 
 
 REGISTRY = tuple(entries())

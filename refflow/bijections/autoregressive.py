@@ -5,6 +5,8 @@ exactly D passes. Turned round by `Inverse`, the cheap direction is sampling: th
 Kingma et al. (2016).
 """
 
+from collections.abc import Callable
+
 from refflow import arrays as xp
 from refflow.arrays import Array
 from refflow.bijections.base import Bijection, batch_zeros
@@ -37,6 +39,24 @@ def _check(conditioner: MaskedMLP, per_coordinate: int) -> None:
         )
 
 
+def solve_by_degree(
+    conditioner: MaskedMLP, undo: Callable[[Array, Array], tuple[Array, Array]], y: Array, context: Array | None
+) -> tuple[Array, Array]:
+    """x and log|det dx/dy| of the triangular system y_i = f(x_i; theta(x_<i)), of which `undo` solves one equation.
+
+    One pass of the network a coordinate, by increasing degree. Coordinates to come stay 0 and are not solved for: what
+    they would be has no meaning yet, and could overflow, which the zeros of masked weights do not stop.
+    """
+    dim, network = conditioner.in_features, conditioner.masked()
+    x, log_det = xp.zeros_like(y), batch_zeros(y, 1)
+    for i in sorted(range(dim), key=conditioner.degrees.__getitem__):
+        theta = of_coordinate(network, i, dim)(x, context)
+        x_i, term = undo(y[..., i : i + 1], theta)
+        x = xp.where(xp.equal(xp.arange(dim, like=y), float(i)), x_i, x)
+        log_det = log_det + term[..., 0]
+    return x, log_det
+
+
 @module
 class AffineAutoregressive(_Autoregressive):
     r"""The masked autoregressive flow's layer (Papamakarios, Pavlakou and Murray, 2017, section 3.1). With x_<i the
@@ -60,19 +80,19 @@ class AffineAutoregressive(_Autoregressive):
         check_scale_map(self.scale, self.bound)
 
     def forward(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
-        dim = self.conditioner.in_features
-        a, t = xp.split(self.conditioner(x, context), (dim, dim), axis=-1)
-        s = SCALE_MAPS[self.scale](a, self.bound)
+        s, t = self._scale_and_shift(self.conditioner(x, context))
         return xp.exp(s) * x + t, xp.sum(s, axis=-1)  # (1), (2)
 
     def inverse(self, y: Array, context: Array | None = None) -> tuple[Array, Array]:
-        dim = self.conditioner.in_features
-        network = self.conditioner.masked()
-        x, log_det = xp.zeros_like(y), batch_zeros(y, 1)
-        for i in sorted(range(dim), key=self.conditioner.degrees.__getitem__):
-            a, t = xp.split(of_coordinate(network, i, dim)(x, context), (1, 1), axis=-1)
-            s = SCALE_MAPS[self.scale](a, self.bound)
-            x_i = (y[..., i : i + 1] - t) * xp.exp(-s)  # (3)
-            x = xp.where(xp.equal(xp.arange(dim, like=y), float(i)), x_i, x)  # those to come stay 0, not garbage
-            log_det = log_det - s[..., 0]  # (2)
-        return x, log_det
+        return solve_by_degree(self.conditioner, self._undone, y, context)
+
+    def _undone(self, y: Array, theta: Array) -> tuple[Array, Array]:
+        """x_i and log dx_i/dy_i at y_i, all of one coordinate."""
+        s, t = self._scale_and_shift(theta)
+        return (y - t) * xp.exp(-s), -s  # (3), (2)
+
+    def _scale_and_shift(self, theta: Array) -> tuple[Array, Array]:
+        """s and t, the two halves of theta."""
+        half = xp.shape(theta)[-1] // 2
+        a, t = xp.split(theta, (half, half), axis=-1)
+        return SCALE_MAPS[self.scale](a, self.bound), t
