@@ -41,6 +41,8 @@ from refflow.bijections import (
     Logit,
     Mask,
     Permutation,
+    RationalQuadraticCoupling,
+    RationalQuadraticElementwise,
     Reverse,
     Sigmoid,
     Standardize,
@@ -56,7 +58,7 @@ from refflow.files import load, register
 from refflow.flow import Flow
 from refflow.modules import Module, bind, map_arrays, module, parameters
 from refflow.preprocessing import Dequantization, standardize
-from refflow.recipes import initialize, nice, realnvp
+from refflow.recipes import initialize, nice, nsf, realnvp
 from refflow.scoring import Score, score
 from refflow.training import Epoch, FitResult, History, fit
 
@@ -77,6 +79,8 @@ __all__ = [
     "Logit",
     "Mask",
     "Permutation",
+    "RationalQuadraticCoupling",
+    "RationalQuadraticElementwise",
     "Reverse",
     "Sigmoid",
     "Standardize",
@@ -104,6 +108,7 @@ __all__ = [
     "standardize",
     "initialize",
     "nice",
+    "nsf",
     "realnvp",
     "Score",
     "score",

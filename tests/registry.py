@@ -55,6 +55,11 @@ def additive(mask, **options):
     return refflow.AdditiveCoupling(mask, network(mask, 1, **options))
 
 
+def spline(mask, bins=3, bound=3.0, circular=False, **options):
+    size = 3 * bins if circular else 3 * bins - 1
+    return refflow.RationalQuadraticCoupling(mask, network(mask, size, **options), bins, bound, circular)
+
+
 def entries():
     half, odd, one = refflow.half_mask(4), refflow.half_mask(5), refflow.half_mask(1)
     arbitrary = refflow.Mask((5,), (0, 2, 3))
@@ -117,6 +122,17 @@ def entries():
     )
     yield Entry("realnvp, context", refflow.realnvp(2, layers=3, hidden=(3,), context_dim=2, seed=0).bijection, (2,))
     yield Entry("realnvp, D = 1", refflow.realnvp(1, layers=2, hidden=(3,), seed=0).bijection, (1,))
+    yield Entry("spline coupling", spline(half), (4,))
+    yield Entry("spline coupling, D = 1, one bin", spline(one, bins=1, bound=2.0), (1,))
+    yield Entry("spline coupling, images, context", spline(board, hidden=(3,), bins=2, context_dim=1), (2, 3, 2))
+    yield Entry("spline coupling, circular", spline(odd, bound=1.0, circular=True), (5,), (-1.0, 1.0), (-1.0, 1.0))
+    elementwise = refflow.RationalQuadraticElementwise.init
+    yield Entry("elementwise spline", elementwise((3,), bins=5, bound=3.0), (3,))
+    yield Entry("elementwise spline, images", elementwise((2, 1, 2), bins=2, bound=2.0), (2, 1, 2))
+    yield Entry(
+        "elementwise spline, circular", elementwise((2,), bins=3, bound=2.0, circular=True), (2,), (-2.0, 2.0), (-2.0, 2.0)
+    )
+    yield Entry("nsf", refflow.nsf(3, layers=3, hidden=(4,), bins=3, context_dim=1, seed=0).bijection, (3,))
     yield Entry("nice", refflow.nice(5, layers=3, hidden=(4,), seed=0).bijection, (5,))
 
 

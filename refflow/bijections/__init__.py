@@ -8,6 +8,7 @@ from refflow.bijections.logit import Logit, Sigmoid
 from refflow.bijections.masks import Mask, alternating_mask, channel_mask, checkerboard_mask, half_mask
 from refflow.bijections.permutation import Permutation, Reverse
 from refflow.bijections.scale_maps import SCALE_MAPS
+from refflow.bijections.splines import RationalQuadraticCoupling, RationalQuadraticElementwise
 
 __all__ = [
     "SCALE_MAPS",
@@ -22,6 +23,8 @@ __all__ = [
     "Logit",
     "Mask",
     "Permutation",
+    "RationalQuadraticCoupling",
+    "RationalQuadraticElementwise",
     "Reverse",
     "Sigmoid",
     "Standardize",
