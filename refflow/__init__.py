@@ -47,6 +47,9 @@ from refflow.bijections import (
     Moments,
     Orthogonal,
     Permutation,
+    RationalQuadraticAutoregressive,
+    RationalQuadraticCoupling,
+    RationalQuadraticElementwise,
     Reverse,
     Sigmoid,
     Standardize,
@@ -64,7 +67,7 @@ from refflow.flow import Flow
 from refflow.masked import MaskedMLP
 from refflow.modules import Module, bind, map_arrays, module, parameters
 from refflow.preprocessing import Dequantization, standardize
-from refflow.recipes import iaf, initialize, maf, nice, realnvp
+from refflow.recipes import iaf, initialize, maf, nice, nsf, nsf_ar, realnvp
 from refflow.scoring import Score, score
 from refflow.training import Epoch, FitResult, History, fit
 
@@ -90,6 +93,9 @@ __all__ = [
     "Moments",
     "Orthogonal",
     "Permutation",
+    "RationalQuadraticAutoregressive",
+    "RationalQuadraticCoupling",
+    "RationalQuadraticElementwise",
     "Reverse",
     "Sigmoid",
     "Standardize",
@@ -121,6 +127,8 @@ __all__ = [
     "initialize",
     "maf",
     "nice",
+    "nsf",
+    "nsf_ar",
     "realnvp",
     "Score",
     "score",

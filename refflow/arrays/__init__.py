@@ -56,6 +56,7 @@ from refflow.arrays.elementwise import (
     where,
 )
 from refflow.arrays.linalg import diagonal, diagonal_matrix, solve_triangular, tril, triu
+from refflow.arrays.lookup import between, pick
 from refflow.arrays.namespaces import (
     Array,
     device,
@@ -68,6 +69,8 @@ from refflow.arrays.namespaces import (
 from refflow.arrays.reductions import all, any, cumulative_sum, logsumexp, max, mean, min, softmax
 from refflow.arrays.shapes import (
     astype,
+    bring_first,
+    bring_last,
     broadcast_to,
     concat,
     expand_dims,
@@ -88,22 +91,23 @@ from refflow.arrays.shapes import (
 from refflow.arrays.tracing import Tree, leaves, primitive, rebuild, register, tree_map, value_and_grad
 
 OPERATIONS = (
-    "abs add astype atan broadcast_to clip concat cos cumulative_sum diagonal diagonal_matrix divide exp expand_dims "
-    "expm1 flip getitem linear log log1p log_sigmoid logaddexp logsumexp matmul matrix_transpose max maximum mean min "
-    "minimum multiply negative permute_dims piecewise power reshape sigmoid silu sin softmax softplus "
-    "solve_triangular split sqrt square squeeze stack subtract sum take tanh tril triu where"
+    "abs add astype atan bring_first bring_last broadcast_to clip concat cos cumulative_sum diagonal diagonal_matrix "
+    "divide exp expand_dims expm1 flip getitem linear log log1p log_sigmoid logaddexp logsumexp matmul "
+    "matrix_transpose max maximum mean min minimum multiply negative permute_dims pick piecewise power reshape "
+    "sigmoid silu sin softmax softplus solve_triangular split sqrt square squeeze stack subtract sum take tanh tril "
+    "triu where"
 ).split()
 """The names of the differentiable operations; the tests walk this list."""
 
 __all__ = [
-    "OPERATIONS", "Array", "Tree", "abs", "add", "all", "any", "arange", "asarray", "astype", "atan", "broadcast_to",
-    "clip", "concat", "constant", "cos", "cumulative_sum", "device", "diagonal", "diagonal_matrix", "divide", "equal",
-    "exp", "expand_dims", "expm1", "flip", "full", "getitem", "greater", "greater_equal", "is_array", "isfinite",
-    "isnan", "leaves", "less", "less_equal", "library", "linear", "log", "log1p", "log_sigmoid", "logaddexp",
-    "logical_and", "logical_not", "logical_or", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean",
-    "min", "minimum", "multiply", "namespace", "negative", "ones", "ones_like", "permute_dims", "pi", "piecewise",
-    "power", "primitive", "real", "rebuild", "register", "require_same_library", "reshape", "shape", "sigmoid",
-    "sign", "silu", "sin", "softmax", "softplus", "solve_triangular", "split", "sqrt", "square", "squeeze", "stack",
-    "subtract", "sum", "take", "tanh", "to_numpy", "tree_map", "tril", "triu", "value_and_grad", "where", "zeros",
-    "zeros_like",
+    "OPERATIONS", "Array", "Tree", "abs", "add", "all", "any", "arange", "asarray", "astype", "atan", "between",
+    "bring_first", "bring_last", "broadcast_to", "clip", "concat", "constant", "cos", "cumulative_sum", "device",
+    "diagonal", "diagonal_matrix", "divide", "equal", "exp", "expand_dims", "expm1", "flip", "full", "getitem",
+    "greater", "greater_equal", "is_array", "isfinite", "isnan", "leaves", "less", "less_equal", "library", "linear",
+    "log", "log1p", "log_sigmoid", "logaddexp", "logical_and", "logical_not", "logical_or", "logsumexp", "matmul",
+    "matrix_transpose", "max", "maximum", "mean", "min", "minimum", "multiply", "namespace", "negative", "ones",
+    "ones_like", "permute_dims", "pi", "pick", "piecewise", "power", "primitive", "real", "rebuild", "register",
+    "require_same_library", "reshape", "shape", "sigmoid", "sign", "silu", "sin", "softmax", "softplus",
+    "solve_triangular", "split", "sqrt", "square", "squeeze", "stack", "subtract", "sum", "take", "tanh", "to_numpy",
+    "tree_map", "tril", "triu", "value_and_grad", "where", "zeros", "zeros_like",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """The maps, one file a family: equations, inverse, log-determinant."""
 
 from refflow.bijections.affine import ActNorm, ElementwiseAffine, Standardize
-from refflow.bijections.autoregressive import AffineAutoregressive
+from refflow.bijections.autoregressive import AffineAutoregressive, RationalQuadraticAutoregressive
 from refflow.bijections.base import Bijection
 from refflow.bijections.batch_norm import BatchNorm, Moments
 from refflow.bijections.chain import Chain, Frozen, Inverse
@@ -11,6 +11,7 @@ from refflow.bijections.logit import Logit, Sigmoid
 from refflow.bijections.masks import Mask, alternating_mask, channel_mask, checkerboard_mask, half_mask
 from refflow.bijections.permutation import Permutation, Reverse
 from refflow.bijections.scale_maps import SCALE_MAPS
+from refflow.bijections.splines import RationalQuadraticCoupling, RationalQuadraticElementwise
 
 __all__ = [
     "LU",
@@ -30,6 +31,9 @@ __all__ = [
     "Moments",
     "Orthogonal",
     "Permutation",
+    "RationalQuadraticAutoregressive",
+    "RationalQuadraticCoupling",
+    "RationalQuadraticElementwise",
     "Reverse",
     "Sigmoid",
     "Standardize",
