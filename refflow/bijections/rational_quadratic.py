@@ -66,7 +66,7 @@ def spline(x: Array, theta: Array, bound: float, circular: bool = False) -> tupl
     Outside [-B, B] the spline is the identity; if circular, it has no value there and log dy/dx is minus infinity.
     """
     (widths, heights), (x_knots, y_knots, slopes) = _tables(x, theta, bound, circular)
-    return _inside(x, (x_knots, y_knots, slopes), (widths, heights), _rational, bound, circular)
+    return _inside(x, (x_knots, y_knots, slopes), (widths, heights), xp.rational_quadratic, bound, circular)
 
 
 def inverse_spline(y: Array, theta: Array, bound: float, circular: bool = False) -> tuple[Array, Array]:
@@ -111,43 +111,14 @@ def _knots(sizes: Array, bound: float) -> Array:
     return xp.concat([-end, interior, end], axis=0)
 
 
-def _shares(x: Array, x0: Array, x1: Array, w: Array) -> tuple[Array, Array]:
-    """(x - x_k) / w and (x_{k+1} - x) / w, the larger as 1 minus the smaller: with knots rounded, w is not their
-    difference to all digits."""
-    a, b = x - x0, x1 - x
-    on_left, t, q = xp.less_equal(a, b), a / w, b / w
-    return xp.where(on_left, t, 1.0 - q), xp.where(on_left, 1.0 - t, q)
-
-
-def _rational(
-    x: Array, left: tuple[Array, ...], right: tuple[Array, ...], inside: tuple[Array, ...]
-) -> tuple[Array, Array]:
-    (x0, y0, d0), (x1, y1, d1), (w, h) = left, right, inside
-    s, (t, q), d = h / w, _shares(x, x0, x1, w), d0 + d1  # (1)
-    ends, middle = s * (t * t + q * q), d * t * q
-    scale = h / (ends + middle)  # (2)
-    on_left = y0 + scale * t * (s * t + d0 * q)
-    on_right = y1 - scale * q * (s * q + d1 * t)
-    plateau = (y0 * d1 + y1 * d0) / d + scale * s * ((d1 * t * t - d0 * q * q) / d)
-    y = xp.piecewise([xp.greater(middle, ends), xp.less_equal(t, q)], [plateau, on_left, on_right])  # (3)
-    return y, _log_slope(s, t, q, d0, d1)
-
-
 def _root(
     y: Array, left: tuple[Array, ...], right: tuple[Array, ...], inside: tuple[Array, ...]
 ) -> tuple[Array, Array]:
     (y0, x0, d0), (y1, x1, d1), (w, h) = left, right, inside
-    s, (e, f) = h / w, _shares(y, y0, y1, h)
+    s, (e, f) = h / w, xp.shares(y, y0, y1, h)
     p, u, v = f * d0 - e * d1, 2.0 * e * s, 2.0 * f * s
     rising = xp.greater_equal(p, 0.0)
     r = xp.where(rising, p, -p) + xp.sqrt(p * p + u * v)  # (5)
     t, q = xp.where(rising, u / (u + r), r / (r + v)), xp.where(rising, r / (u + r), v / (r + v))  # (6)
     x = xp.where(xp.less_equal(t, q), x0 + w * t, x1 - w * q)  # (7)
-    return x, -_log_slope(s, t, q, d0, d1)
-
-
-def _log_slope(s: Array, t: Array, q: Array, d0: Array, d1: Array) -> Array:
-    """log dy/dx."""
-    tt, qq, tq = t * t, q * q, t * q
-    ratio = s / (s * (tt + qq) + (d0 + d1) * tq)
-    return xp.log(ratio * ratio * (d1 * tt + 2.0 * s * tq + d0 * qq))  # (4)
+    return x, -xp.log_slope(s, t, q, d0, d1)
