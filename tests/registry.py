@@ -158,7 +158,7 @@ def entries():
     yield Entry("realnvp, context", refflow.realnvp(2, layers=3, hidden=(3,), context_dim=2, seed=0).bijection, (2,))
     yield Entry("realnvp, D = 1", refflow.realnvp(1, layers=2, hidden=(3,), seed=0).bijection, (1,))
     yield Entry("spline coupling", spline(half), (4,))
-    yield Entry("spline coupling, D = 1, one bin", spline(one, bins=1, bound=2.0), (1,))
+    yield Entry("spline coupling, D = 1", spline(one, bins=2, bound=2.0), (1,))
     yield Entry("spline coupling, images, context", spline(board, hidden=(3,), bins=2, context_dim=1), (2, 3, 2))
     yield Entry("spline coupling, circular", spline(odd, bound=1.0, circular=True), (5,), (-1.0, 1.0), (-1.0, 1.0))
     elementwise = refflow.RationalQuadraticElementwise.init

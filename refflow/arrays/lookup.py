@@ -4,7 +4,6 @@ Bins run along the *first* axis of a table: comparing, selecting and summing alo
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from autograd.extend import defvjp
 
@@ -13,6 +12,9 @@ from refflow.arrays.elementwise import less, multiply, piecewise, real
 from refflow.arrays.namespaces import Array, library, namespace
 from refflow.arrays.shapes import concat, getitem, unbroadcast
 from refflow.arrays.tracing import primitive
+
+Tables = tuple[Array, ...]
+Formula = Callable[[Array, Tables, Tables, Tables], tuple[Array, ...]]
 
 
 @primitive
@@ -28,36 +30,38 @@ def pick(chosen: Array, table: Array) -> Array:
 defvjp(pick, None, lambda ans, chosen, table: lambda g: unbroadcast(multiply(chosen, g), table))
 
 
-def between(
-    x: Array, tables: tuple[Array, ...], formula: Callable[[Array, tuple[Array, ...], tuple[Array, ...]], Any]
-) -> Any:
-    """formula(x, left, right) with the entries of every table at the knots to the left and the right of x.
+def between(x: Array, at_knots: Tables, in_bins: Tables, formula: Formula) -> tuple[Array, ...]:
+    """formula(x, left, right, inside): with the entries of tables at the knots left and right of x, and in its bin.
 
-    Tables are `(K + 1, ...)`, the rest broadcasting to x; the first holds the knots, increasing. x on a knot belongs
-    to the bin on its right, x outside to the outermost bin. The formula returns a tuple of arrays of the shape of x.
+    Tables at knots are `(K + 1, ...)`, of which the first holds the knots, increasing; tables in bins are `(K, ...)`;
+    the rest broadcasts to x. x on a knot belongs to the bin on its right, x outside to the outermost bin. The formula
+    returns a tuple of arrays of the shape of x.
 
     Balls may leave open in which bin x lies: then the formula is evaluated in every bin, and what remains possible is
     joined. (To join the entries instead, and evaluate once, would also enclose, but x on a knot would cost all digits.)
     """
     if library(x) == "balls":
-        count = tables[0].shape[0] - 1
-        right_of_x = [less(x, tables[0][k, ...]) for k in range(1, count)]
-        found = [formula(x, _entries(tables, k), _entries(tables, k + 1)) for k in range(count)]
-        return tuple(piecewise(right_of_x, pieces) for pieces in zip(*found, strict=True))
-    left, right = _neighbours(x, tables[0])
-    return formula(x, tuple(pick(left, t) for t in tables), tuple(pick(right, t) for t in tables))
+        bins = range(in_bins[0].shape[0])
+        before = [less(x, at_knots[0][k + 1, ...]) for k in bins[:-1]]
+        found = [
+            formula(x, *(_entries(t, i) for t, i in ((at_knots, k), (at_knots, k + 1), (in_bins, k)))) for k in bins
+        ]
+        return tuple(piecewise(before, pieces) for pieces in zip(*found, strict=True))
+    inside = _bin(x, at_knots[0])
+    none = zeros_like(inside[:1, ...])
+    left, right = concat([inside, none], axis=0), concat([none, inside], axis=0)
+    return formula(
+        x, *(tuple(pick(m, t) for t in ts) for m, ts in ((left, at_knots), (right, at_knots), (inside, in_bins)))
+    )
 
 
-def _entries(tables: tuple[Array, ...], k: int) -> tuple[Array, ...]:
+def _entries(tables: Tables, k: int) -> Tables:
     return tuple(getitem(t, (k, ...)) for t in tables)
 
 
-def _neighbours(x: Array, knots: Array) -> tuple[Array, Array]:
-    """Where along the first axis the knots to the left and to the right of x stand: 1 there, 0 elsewhere."""
-    x, knots = real(x), real(knots)
-    xp = namespace(x)
-    passed = xp.astype(knots[1:-1, ...] <= x, x.dtype)  # ones, then zeros: the interior knots up to x
+def _bin(x: Array, knots: Array) -> Array:
+    """1 in the bin of x and 0 in the others, along the first axis, off the tape."""
+    x, interior = real(x), real(knots)[1:-1, ...]
     none = zeros_like(x)[None, ...]
-    after, before = concat([passed, none], axis=0), concat([none + 1.0, passed], axis=0)
-    hot = before - after
-    return concat([hot, none], axis=0), concat([none, hot], axis=0)
+    passed = namespace(x).astype(interior <= x, x.dtype)  # ones, then zeros: the interior knots up to x
+    return concat([none + 1.0, passed], axis=0) - concat([passed, none], axis=0)

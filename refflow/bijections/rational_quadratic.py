@@ -65,26 +65,26 @@ def spline(x: Array, theta: Array, bound: float, circular: bool = False) -> tupl
 
     Outside [-B, B] the spline is the identity; if circular, it has no value there and log dy/dx is minus infinity.
     """
-    x_knots, y_knots, slopes = _tables(x, theta, bound, circular)
-    return _inside(x, (x_knots, y_knots, slopes), _rational, bound, circular)
+    (widths, heights), (x_knots, y_knots, slopes) = _tables(x, theta, bound, circular)
+    return _inside(x, (x_knots, y_knots, slopes), (widths, heights), xp.rational_quadratic, bound, circular)
 
 
 def inverse_spline(y: Array, theta: Array, bound: float, circular: bool = False) -> tuple[Array, Array]:
     """x and log dx/dy of every y: the inverse of `spline`, at the same raw numbers."""
-    x_knots, y_knots, slopes = _tables(y, theta, bound, circular)
-    return _inside(y, (y_knots, x_knots, slopes), _root, bound, circular)
+    (widths, heights), (x_knots, y_knots, slopes) = _tables(y, theta, bound, circular)
+    return _inside(y, (y_knots, x_knots, slopes), (widths, heights), _root, bound, circular)
 
 
-def _inside(x, tables, formula, bound, circular):  # type: ignore[no-untyped-def]
+def _inside(x, at_knots, in_bins, formula, bound, circular):  # type: ignore[no-untyped-def]
     """The formula on [-B, B], and what is outside."""
     b = xp.constant(bound, x)
     outside = xp.logical_or(xp.less(x, -b), xp.greater(x, b))
-    y, log_slope = xp.between(xp.clip(x, -b, b), tables, formula)
+    y, log_slope = xp.between(xp.clip(x, -b, b), at_knots, in_bins, formula)
     return xp.where(outside, x, y), xp.where(outside, -float("inf") if circular else 0.0, log_slope)
 
 
-def _tables(x: Array, theta: Array, bound: float, circular: bool) -> tuple[Array, Array, Array]:
-    """The knots x_k and y_k and the slopes d_k, each `(K + 1, ...)`, the rest broadcasting to x."""
+def _tables(x: Array, theta: Array, bound: float, circular: bool) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """Widths and heights `(K, ...)`; knots x_k and y_k and slopes d_k `(K + 1, ...)`; the rest broadcasts to x."""
     missing = len(x.shape) + 1 - len(theta.shape)
     raw = xp.bring_first(theta)
     raw = xp.reshape(raw, (raw.shape[0], *(1,) * missing, *raw.shape[1:])) if missing else raw
@@ -93,42 +93,32 @@ def _tables(x: Array, theta: Array, bound: float, circular: bool) -> tuple[Array
     d = xp.exp(SCALE_MAPS["soft"](slopes, STEEPEST))  # (9)
     one = xp.ones_like(widths[:1, ...])
     d = xp.concat([d, d[:1, ...]] if circular else [one, d, one], axis=0)
-    return _knots(widths, bound), _knots(heights, bound), d
+    w, h = _sizes(widths, bound), _sizes(heights, bound)
+    return (w, h), (_knots(w, bound), _knots(h, bound), d)
 
 
-def _knots(raw: Array, bound: float) -> Array:
+def _sizes(raw: Array, bound: float) -> Array:
+    """The widths of the bins, which add up to 2B."""
+    bins, length = raw.shape[0], 2.0 * xp.constant(bound, raw)
+    return length * LEAST + (length * (1.0 - bins * LEAST)) * xp.softmax(raw, axis=0)  # (8)
+
+
+def _knots(sizes: Array, bound: float) -> Array:
     """-B, -B + w_0, -B + w_0 + w_1, ..., B: the ends are exactly the bounds."""
-    b, bins = xp.constant(bound, raw), raw.shape[0]
-    fractions = LEAST + (1.0 - bins * LEAST) * xp.softmax(raw, axis=0)  # (8)
-    interior = (2.0 * b) * xp.cumulative_sum(fractions[:-1, ...], axis=0) - b
-    end = xp.zeros_like(raw[:1, ...]) + b
+    b = xp.constant(bound, sizes)
+    interior = xp.cumulative_sum(sizes[:-1, ...], axis=0) - b
+    end = xp.zeros_like(sizes[:1, ...]) + b
     return xp.concat([-end, interior, end], axis=0)
 
 
-def _rational(x: Array, left: tuple[Array, ...], right: tuple[Array, ...]) -> tuple[Array, Array]:
-    (x0, y0, d0), (x1, y1, d1) = left, right
-    w = x1 - x0
-    s, t, q = (y1 - y0) / w, (x - x0) / w, (x1 - x) / w  # (1)
-    n, m, log_slope = _weights(s, t, q, d0, d1)
-    return y0 * m + y1 * n, log_slope  # (3)
-
-
-def _root(y: Array, left: tuple[Array, ...], right: tuple[Array, ...]) -> tuple[Array, Array]:
-    (y0, x0, d0), (y1, x1, d1) = left, right
-    h = y1 - y0
-    s, e, f = h / (x1 - x0), (y - y0) / h, (y1 - y) / h
+def _root(
+    y: Array, left: tuple[Array, ...], right: tuple[Array, ...], inside: tuple[Array, ...]
+) -> tuple[Array, Array]:
+    (y0, x0, d0), (y1, x1, d1), (w, h) = left, right, inside
+    s, (e, f) = h / w, xp.shares(y, y0, y1, h)
     p, u, v = f * d0 - e * d1, 2.0 * e * s, 2.0 * f * s
     rising = xp.greater_equal(p, 0.0)
     r = xp.where(rising, p, -p) + xp.sqrt(p * p + u * v)  # (5)
     t, q = xp.where(rising, u / (u + r), r / (r + v)), xp.where(rising, r / (u + r), v / (r + v))  # (6)
-    return x0 * q + x1 * t, -_weights(s, t, q, d0, d1)[2]  # (7)
-
-
-def _weights(s: Array, t: Array, q: Array, d0: Array, d1: Array) -> tuple[Array, Array, Array]:
-    """n / D, m / D and log dy/dx."""
-    tq = t * q
-    tt, qq = t * t, q * q
-    n, m = s * tt + d0 * tq, s * qq + d1 * tq
-    total = n + m  # (2)
-    ratio = s / total
-    return n / total, m / total, xp.log(ratio * ratio * (d1 * tt + 2.0 * s * tq + d0 * qq))  # (4)
+    x = xp.where(xp.less_equal(t, q), x0 + w * t, x1 - w * q)  # (7)
+    return x, -xp.log_slope(s, t, q, d0, d1)
