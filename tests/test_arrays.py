@@ -221,6 +221,8 @@ def reduction_cases():
         yield Case("cumulative_sum", label, bind(xp.cumulative_sum, axis=axis), bind(np.cumsum, axis=axis), (x,))
     by_scipy = bind(scipy.special.softmax, axis=-1)
     yield Case("softmax", "extremes", xp.softmax, by_scipy, (far,), ulps=ROUNDINGS, cancels=True)
+    tall = fixed(5, 3)
+    yield Case("cumulative_sum", "rows", bind(xp.cumulative_sum, axis=0), bind(np.cumsum, axis=0), (tall,))
     yield Case("cumulative_sum", "default axis", xp.cumulative_sum, bind(np.cumsum, axis=-1), (GRID,))
     yield Case("cumulative_sum", "nothing", xp.cumulative_sum, bind(np.cumsum, axis=-1), (fixed(3, 0),))
 
@@ -296,6 +298,15 @@ def selection_cases():
             bind(operator.getitem, (*before, np.array(indices, dtype=int))),
             (x,),
         )
+    for x in (GRID, CUBE, ROW, EMPTY):
+        yield Case("bring_first", str(x.shape), xp.bring_first, lambda y: np.moveaxis(y, -1, 0), (x,))
+        yield Case("bring_last", str(x.shape), xp.bring_last, lambda y: np.moveaxis(y, 0, -1), (x,))
+    hot = np.eye(3)[:, [2, 0, 1, 1]]
+    for x in (GRID, fixed(3, 1)):
+        yield Case(
+            "pick", str(x.shape), lambda x: xp.pick(xp.asarray(hot, like=x, dtype=xp.real(x).dtype), x),
+            lambda x: np.take_along_axis(x + 0 * hot, np.argmax(hot, axis=0)[None], 0)[0], (x,),
+        )  # fmt: skip
     yield Case("take", "default axis", bind(xp.take, (1, 0)), lambda y: y[..., [1, 0]], (CUBE,))
     joined = (((3, 4), (3, 1), -1), ((1, 4), (3, 4), 0), ((2, 3, 1), (2, 2, 1), -2), ((2,), (0,), 0))
     for a, b, axis in joined:

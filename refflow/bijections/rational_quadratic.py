@@ -104,9 +104,14 @@ def _sizes(raw: Array, bound: float) -> Array:
 
 
 def _knots(sizes: Array, bound: float) -> Array:
-    """-B, -B + w_0, -B + w_0 + w_1, ..., B: the ends are exactly the bounds."""
+    """-B, -B + w_0, -B + w_0 + w_1, ..., B: each measured from the nearer end, and the ends exactly the bounds.
+
+    Where one bin fills the interval, sums across it have the digits of B only, and their derivatives cancel.
+    """
     b = xp.constant(bound, sizes)
-    interior = xp.cumulative_sum(sizes[:-1, ...], axis=0) - b
+    from_left = xp.cumulative_sum(sizes[:-1, ...], axis=0)
+    from_right = xp.flip(xp.cumulative_sum(xp.flip(sizes[1:, ...], axis=0), axis=0), axis=0)
+    interior = xp.where(xp.less_equal(from_left, from_right), from_left - b, b - from_right)
     end = xp.zeros_like(sizes[:1, ...]) + b
     return xp.concat([-end, interior, end], axis=0)
 
