@@ -6,6 +6,7 @@ The rooms, each of which imports only from those above it:
     arrays/         the vocabulary of the equations, differentiable on every array library
     modules         parameters(f) <-> bind(f, p)
     conditioners    the networks theta = h(x_1, c)
+    masked          those whose output i reads only what comes before i
     bijections/     the maps, one file a family: equations, inverse, log-determinant
     distributions   base densities
     preprocessing   standardisation, dequantisation
@@ -31,9 +32,12 @@ The rooms, each of which imports only from those above it:
 from refflow import arrays as arrays
 from refflow.arrays import tree_map, value_and_grad
 from refflow.bijections import (
+    LU,
     ActNorm,
     AdditiveCoupling,
+    AffineAutoregressive,
     AffineCoupling,
+    BatchNorm,
     Bijection,
     Chain,
     ElementwiseAffine,
@@ -43,13 +47,19 @@ from refflow.bijections import (
     LeakyReLU,
     Logit,
     Mask,
+    Moments,
+    Orthogonal,
     Permutation,
+    RationalQuadraticAutoregressive,
+    RationalQuadraticCoupling,
+    RationalQuadraticElementwise,
     Reverse,
     Sigmoid,
     SinhArcsinh,
     Softplus,
     Standardize,
     Tanh,
+    Triangular,
     alternating_mask,
     channel_mask,
     checkerboard_mask,
@@ -68,9 +78,10 @@ from refflow.distributions import (
 from refflow.errors import RefflowError
 from refflow.files import load, register
 from refflow.flow import Flow
+from refflow.masked import MaskedMLP
 from refflow.modules import Module, bind, map_arrays, module, parameters
 from refflow.preprocessing import Dequantization, standardize
-from refflow.recipes import initialize, nice, realnvp
+from refflow.recipes import iaf, initialize, maf, nice, nsf, nsf_ar, realnvp
 from refflow.scoring import Score, score
 from refflow.training import Epoch, FitResult, History, fit
 
@@ -82,7 +93,9 @@ __all__ = [
     "value_and_grad",
     "ActNorm",
     "AdditiveCoupling",
+    "AffineAutoregressive",
     "AffineCoupling",
+    "BatchNorm",
     "Bijection",
     "Chain",
     "ElementwiseAffine",
@@ -91,14 +104,21 @@ __all__ = [
     "Inverse",
     "LeakyReLU",
     "Logit",
+    "LU",
     "Mask",
+    "Moments",
+    "Orthogonal",
     "Permutation",
+    "RationalQuadraticAutoregressive",
+    "RationalQuadraticCoupling",
+    "RationalQuadraticElementwise",
     "Reverse",
     "Sigmoid",
     "SinhArcsinh",
     "Softplus",
     "Standardize",
     "Tanh",
+    "Triangular",
     "alternating_mask",
     "channel_mask",
     "checkerboard_mask",
@@ -106,6 +126,7 @@ __all__ = [
     "MLP",
     "Conditioner",
     "Linear",
+    "MaskedMLP",
     "ResidualNet",
     "DiagonalNormal",
     "Distribution",
@@ -125,8 +146,12 @@ __all__ = [
     "parameters",
     "Dequantization",
     "standardize",
+    "iaf",
     "initialize",
+    "maf",
     "nice",
+    "nsf",
+    "nsf_ar",
     "realnvp",
     "Score",
     "score",

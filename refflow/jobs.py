@@ -22,13 +22,15 @@ from refflow.bijections import Logit
 from refflow.errors import DataError, MissingExtraError
 from refflow.flow import Flow
 from refflow.modules import first_array, map_arrays
-from refflow.recipes import nice, realnvp
+from refflow.recipes import iaf, maf, nice, nsf, nsf_ar, realnvp
 from refflow.scoring import Score, host_dtype, mean_log_prob, score, summary
 from refflow.storage import write_atomic
 from refflow.tasks import Task, preprocessing, real_values
 from refflow.training import History, fit
 
-RECIPES: dict[str, Callable[..., Flow]] = {"realnvp": realnvp, "nice": nice}
+RECIPES: dict[str, Callable[..., Flow]] = {
+    "realnvp": realnvp, "nice": nice, "nsf": nsf, "maf": maf, "iaf": iaf, "nsf_ar": nsf_ar,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -223,6 +223,8 @@ def reduction_cases():
         yield Case("cumulative_sum", label, bind(xp.cumulative_sum, axis=axis), bind(np.cumsum, axis=axis), (x,))
     by_scipy = bind(scipy.special.softmax, axis=-1)
     yield Case("softmax", "extremes", xp.softmax, by_scipy, (far,), ulps=ROUNDINGS, cancels=True)
+    tall = fixed(5, 3)
+    yield Case("cumulative_sum", "rows", bind(xp.cumulative_sum, axis=0), bind(np.cumsum, axis=0), (tall,))
     yield Case("cumulative_sum", "default axis", xp.cumulative_sum, bind(np.cumsum, axis=-1), (GRID,))
     yield Case("cumulative_sum", "nothing", xp.cumulative_sum, bind(np.cumsum, axis=-1), (fixed(3, 0),))
 
@@ -298,6 +300,15 @@ def selection_cases():
             bind(operator.getitem, (*before, np.array(indices, dtype=int))),
             (x,),
         )
+    for x in (GRID, CUBE, ROW, EMPTY):
+        yield Case("bring_first", str(x.shape), xp.bring_first, lambda y: np.moveaxis(y, -1, 0), (x,))
+        yield Case("bring_last", str(x.shape), xp.bring_last, lambda y: np.moveaxis(y, 0, -1), (x,))
+    hot = np.eye(3)[:, [2, 0, 1, 1]]
+    for x in (GRID, fixed(3, 1)):
+        yield Case(
+            "pick", str(x.shape), lambda x: xp.pick(xp.asarray(hot, like=x, dtype=xp.real(x).dtype), x),
+            lambda x: np.take_along_axis(x + 0 * hot, np.argmax(hot, axis=0)[None], 0)[0], (x,),
+        )  # fmt: skip
     yield Case("take", "default axis", bind(xp.take, (1, 0)), lambda y: y[..., [1, 0]], (CUBE,))
     joined = (((3, 4), (3, 1), -1), ((1, 4), (3, 4), 0), ((2, 3, 1), (2, 2, 1), -2), ((2,), (0,), 0))
     for a, b, axis in joined:
@@ -357,6 +368,38 @@ def product_cases():
         yield Case("linear", f"{a} to {m}", xp.linear, plain, inputs, ulps=8, conditioned=True)
 
 
+def triangle(a, lower, unit_diagonal):
+    t = np.tril(a) if lower else np.triu(a)
+    return t - np.diag(np.diag(t) - 1.0) if unit_diagonal else t
+
+
+def triangle_cases():
+    for n in (1, 2, 4):
+        x = fixed(n, n, seed=11)
+        yield Case("diagonal", str(n), xp.diagonal, np.diag, (x,))
+        yield Case("diagonal_matrix", str(n), xp.diagonal_matrix, np.diag, (fixed(n, seed=11),))
+        for k in (-1, 0, 1):
+            yield Case("tril", f"{n}, {k}", bind(xp.tril, k), bind(np.tril, k), (x,))
+            yield Case("triu", f"{n}, {k}", bind(xp.triu, k), bind(np.triu, k), (x,))
+    yield Case("tril", "3 by 4", xp.tril, np.tril, (GRID,))
+    yield Case("triu", "3 by 4", xp.triu, np.triu, (GRID,))
+    for n, k in ((1, 1), (2, 3), (4, 2), (3, 0)):
+        inputs = fixed(n, n, seed=12) + 3.0 * np.eye(n), fixed(n, k, seed=13)
+        for lower in (True, False):
+            for unit in (True, False):
+                options = {"lower": lower, "unit_diagonal": unit}
+                # a quotient, three products and three sums, on both sides
+                yield Case(
+                    "solve_triangular",
+                    f"{n}, {k}, {'lower' if lower else 'upper'}{', unit' if unit else ''}",
+                    lambda a, b, o=options: xp.solve_triangular(a, b, **o),
+                    lambda a, b, o=options: np.linalg.solve(triangle(a, **o), b),
+                    inputs,
+                    ulps=16,
+                    conditioned=True,
+                )
+
+
 CASES = [
     *elementwise_cases(),
     *choice_cases(),
@@ -364,6 +407,7 @@ CASES = [
     *shape_cases(),
     *selection_cases(),
     *product_cases(),
+    *triangle_cases(),
 ]
 
 

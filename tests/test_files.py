@@ -58,7 +58,7 @@ def residual_flow():
 
 FLOWS = {
     "nice": lambda: noisy(refflow.nice(3, layers=2, hidden=(4,), seed=0)),
-    "realnvp": lambda: noisy(refflow.realnvp(5, layers=3, hidden=(4,), seed=0, actnorm=True, shuffle=True)),
+    "realnvp": lambda: noisy(refflow.realnvp(5, layers=3, hidden=(4,), seed=0, actnorm=True, linear="lu")),
     "realnvp float32": lambda: noisy(refflow.realnvp(3, layers=2, hidden=(4,), seed=0, dtype="float32")),
     "context": lambda: noisy(refflow.realnvp(3, layers=2, hidden=(4,), context_dim=2, seed=0)),
     "context float32": lambda: noisy(refflow.nice(2, layers=2, hidden=(4,), context_dim=1, seed=0, dtype="float32")),
@@ -78,6 +78,12 @@ FLOWS = {
     "sigmoid": lambda: normal(refflow.Inverse(refflow.Sigmoid())),
     "permutation": lambda: normal(refflow.Permutation((2, 0, 3, 1))),
     "actnorm": lambda: normal(noisy(refflow.ActNorm.init(4))),
+    "batch norm": lambda: normal(refflow.BatchNorm.init(4)),
+    "triangular": lambda: normal(noisy(refflow.Triangular.init(4, lower=False))),
+    "orthogonal": lambda: normal(refflow.Orthogonal.init(4, 0, reflections=2)),
+    "maf": lambda: noisy(refflow.maf(3, layers=2, hidden=(4,), seed=0, context_dim=1, linear="rotation")),
+    "iaf": lambda: noisy(refflow.iaf(2, layers=1, hidden=(4,), seed=0)),
+    "nsf_ar": lambda: noisy(refflow.nsf_ar(2, layers=1, hidden=(4,), bins=2, seed=0)),
     "standardize raw": lambda: normal(refflow.Standardize(np.zeros(4), np.full(4, 1 / 3))),
     "diagonal": lambda: refflow.Flow(refflow.DiagonalNormal(np.ones(4), np.full(4, 0.1)), affine()),
     "curves": lambda: normal(

@@ -1,20 +1,27 @@
 """The maps, one file a family: equations, inverse, log-determinant."""
 
 from refflow.bijections.affine import ActNorm, ElementwiseAffine, Standardize
+from refflow.bijections.autoregressive import AffineAutoregressive, RationalQuadraticAutoregressive
 from refflow.bijections.base import Bijection
+from refflow.bijections.batch_norm import BatchNorm, Moments
 from refflow.bijections.chain import Chain, Frozen, Inverse
 from refflow.bijections.coupling import AdditiveCoupling, AffineCoupling
 from refflow.bijections.elementwise import Exp, LeakyReLU, SinhArcsinh, Softplus, Tanh
+from refflow.bijections.linear import LU, Orthogonal, Triangular
 from refflow.bijections.logit import Logit, Sigmoid
 from refflow.bijections.masks import Mask, alternating_mask, channel_mask, checkerboard_mask, half_mask
 from refflow.bijections.permutation import Permutation, Reverse
 from refflow.bijections.scale_maps import SCALE_MAPS
+from refflow.bijections.splines import RationalQuadraticCoupling, RationalQuadraticElementwise
 
 __all__ = [
+    "LU",
     "SCALE_MAPS",
     "ActNorm",
     "AdditiveCoupling",
+    "AffineAutoregressive",
     "AffineCoupling",
+    "BatchNorm",
     "Bijection",
     "Chain",
     "ElementwiseAffine",
@@ -24,13 +31,19 @@ __all__ = [
     "LeakyReLU",
     "Logit",
     "Mask",
+    "Moments",
+    "Orthogonal",
     "Permutation",
+    "RationalQuadraticAutoregressive",
+    "RationalQuadraticCoupling",
+    "RationalQuadraticElementwise",
     "Reverse",
     "Sigmoid",
     "SinhArcsinh",
     "Softplus",
     "Standardize",
     "Tanh",
+    "Triangular",
     "alternating_mask",
     "channel_mask",
     "checkerboard_mask",
