@@ -65,7 +65,7 @@ from refflow.arrays.namespaces import (
     require_same_library,
     to_numpy,
 )
-from refflow.arrays.rational import log_slope, rational_quadratic, shares
+from refflow.arrays.rational import displacement, gentle, log_slope, rational_quadratic, shares
 from refflow.arrays.reductions import all, any, cumulative_sum, logsumexp, max, mean, min, softmax
 from refflow.arrays.shapes import (
     astype,
@@ -100,8 +100,8 @@ OPERATIONS = (
 
 __all__ = [
     "OPERATIONS", "Array", "Tree", "abs", "add", "all", "any", "arange", "asarray", "astype", "atan", "between", "bring_first", "bring_last", "broadcast_to",
-    "clip", "concat", "constant", "cos", "cumulative_sum", "device", "divide", "equal", "exp", "expand_dims", "expm1",
-    "flip", "full", "getitem", "greater", "greater_equal", "is_array", "isfinite", "isnan", "leaves", "less",
+    "clip", "concat", "constant", "cos", "cumulative_sum", "device", "displacement", "divide", "equal", "exp", "expand_dims", "expm1",
+    "flip", "full", "gentle", "getitem", "greater", "greater_equal", "is_array", "isfinite", "isnan", "leaves", "less",
     "less_equal", "library", "linear", "log", "log1p", "log_sigmoid", "log_slope", "logaddexp", "logical_and", "logical_not",
     "logical_or", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean", "min", "minimum", "multiply",
     "namespace", "negative", "ones", "ones_like", "permute_dims", "pi", "pick", "piecewise", "power", "primitive", "rational_quadratic", "real",

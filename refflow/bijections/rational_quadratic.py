@@ -125,5 +125,7 @@ def _root(
     rising = xp.greater_equal(p, 0.0)
     r = xp.where(rising, p, -p) + xp.sqrt(p * p + u * v)  # (5)
     t, q = xp.where(rising, u / (u + r), r / (r + v)), xp.where(rising, r / (u + r), v / (r + v))  # (6)
-    x = xp.where(xp.less_equal(t, q), x0 + w * t, x1 - w * q)  # (7)
-    return x, -xp.log_slope(s, t, q, d0, d1)
+    log_slope = xp.log_slope(s, t, q, d0, d1)
+    from_y = y - xp.displacement(t, q, (x0, y0, d0), (x1, y1, d1), inside)
+    pieces = [from_y, x0 + w * t, x1 - w * q]
+    return xp.piecewise([xp.gentle(log_slope), xp.less_equal(t, q)], pieces), -log_slope  # (7)
