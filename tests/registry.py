@@ -130,7 +130,11 @@ def entries():
     yield Entry("elementwise spline", elementwise((3,), bins=5, bound=3.0), (3,))
     yield Entry("elementwise spline, images", elementwise((2, 1, 2), bins=2, bound=2.0), (2, 1, 2))
     yield Entry(
-        "elementwise spline, circular", elementwise((2,), bins=3, bound=2.0, circular=True), (2,), (-2.0, 2.0), (-2.0, 2.0)
+        "elementwise spline, circular",
+        elementwise((2,), bins=3, bound=2.0, circular=True),
+        (2,),
+        (-2.0, 2.0),
+        (-2.0, 2.0),
     )
     yield Entry("nsf", refflow.nsf(3, layers=3, hidden=(4,), bins=3, context_dim=1, seed=0).bijection, (3,))
     yield Entry("nice", refflow.nice(5, layers=3, hidden=(4,), seed=0).bijection, (5,))

@@ -91,21 +91,22 @@ from refflow.arrays.shapes import (
 from refflow.arrays.tracing import Tree, leaves, primitive, rebuild, register, tree_map, value_and_grad
 
 OPERATIONS = (
-    "abs add astype atan bring_first bring_last broadcast_to clip concat cos cumulative_sum divide exp expand_dims expm1 flip getitem linear "
-    "log log1p log_sigmoid logaddexp logsumexp matmul matrix_transpose max maximum mean min minimum multiply negative "
-    "permute_dims pick piecewise power reshape sigmoid silu sin softmax softplus split sqrt square squeeze stack subtract "
-    "sum take tanh where"
+    "abs add astype atan bring_first bring_last broadcast_to clip concat cos cumulative_sum divide exp expand_dims "
+    "expm1 flip getitem linear log log1p log_sigmoid logaddexp logsumexp matmul matrix_transpose max maximum mean min "
+    "minimum multiply negative permute_dims pick piecewise power reshape sigmoid silu sin softmax softplus split sqrt "
+    "square squeeze stack subtract sum take tanh where"
 ).split()
 """The names of the differentiable operations; the tests walk this list."""
 
 __all__ = [
-    "OPERATIONS", "Array", "Tree", "abs", "add", "all", "any", "arange", "asarray", "astype", "atan", "between", "bring_first", "bring_last", "broadcast_to",
-    "clip", "concat", "constant", "cos", "cumulative_sum", "device", "displacement", "divide", "equal", "exp", "expand_dims", "expm1",
-    "flip", "full", "gentle", "getitem", "greater", "greater_equal", "is_array", "isfinite", "isnan", "leaves", "less",
-    "less_equal", "library", "linear", "log", "log1p", "log_sigmoid", "log_slope", "logaddexp", "logical_and", "logical_not",
-    "logical_or", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean", "min", "minimum", "multiply",
-    "namespace", "negative", "ones", "ones_like", "permute_dims", "pi", "pick", "piecewise", "power", "primitive", "rational_quadratic", "real",
-    "rebuild", "register", "require_same_library", "reshape", "shape", "shares", "sigmoid", "sign", "silu", "sin", "softmax",
-    "softplus", "split", "sqrt", "square", "squeeze", "stack", "subtract", "sum", "take", "tanh", "to_numpy",
+    "OPERATIONS", "Array", "Tree", "abs", "add", "all", "any", "arange", "asarray", "astype", "atan", "between",
+    "bring_first", "bring_last", "broadcast_to", "clip", "concat", "constant", "cos", "cumulative_sum", "device",
+    "displacement", "divide", "equal", "exp", "expand_dims", "expm1", "flip", "full", "gentle", "getitem", "greater",
+    "greater_equal", "is_array", "isfinite", "isnan", "leaves", "less", "less_equal", "library", "linear", "log",
+    "log1p", "log_sigmoid", "log_slope", "logaddexp", "logical_and", "logical_not", "logical_or", "logsumexp", "matmul",
+    "matrix_transpose", "max", "maximum", "mean", "min", "minimum", "multiply", "namespace", "negative", "ones",
+    "ones_like", "permute_dims", "pi", "pick", "piecewise", "power", "primitive", "rational_quadratic", "real",
+    "rebuild", "register", "require_same_library", "reshape", "shape", "shares", "sigmoid", "sign", "silu", "sin",
+    "softmax", "softplus", "split", "sqrt", "square", "squeeze", "stack", "subtract", "sum", "take", "tanh", "to_numpy",
     "tree_map", "value_and_grad", "where", "zeros", "zeros_like",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from autograd.extend import defvjp
 from refflow.arrays.creation import zeros_like
 from refflow.arrays.elementwise import less, multiply, piecewise, real
 from refflow.arrays.namespaces import Array, library, namespace
-from refflow.arrays.shapes import concat, getitem, sum, unbroadcast
+from refflow.arrays.shapes import concat, getitem, unbroadcast
 from refflow.arrays.tracing import primitive
 
 Tables = tuple[Array, ...]
@@ -43,12 +43,16 @@ def between(x: Array, at_knots: Tables, in_bins: Tables, formula: Formula) -> tu
     if library(x) == "balls":
         bins = range(in_bins[0].shape[0])
         before = [less(x, at_knots[0][k + 1, ...]) for k in bins[:-1]]
-        found = [formula(x, *(_entries(t, i) for t, i in ((at_knots, k), (at_knots, k + 1), (in_bins, k)))) for k in bins]
+        found = [
+            formula(x, *(_entries(t, i) for t, i in ((at_knots, k), (at_knots, k + 1), (in_bins, k)))) for k in bins
+        ]
         return tuple(piecewise(before, pieces) for pieces in zip(*found, strict=True))
     inside = _bin(x, at_knots[0])
     none = zeros_like(inside[:1, ...])
     left, right = concat([inside, none], axis=0), concat([none, inside], axis=0)
-    return formula(x, *(tuple(pick(m, t) for t in ts) for m, ts in ((left, at_knots), (right, at_knots), (inside, in_bins))))
+    return formula(
+        x, *(tuple(pick(m, t) for t in ts) for m, ts in ((left, at_knots), (right, at_knots), (inside, in_bins)))
+    )
 
 
 def _entries(tables: Tables, k: int) -> Tables:

@@ -48,9 +48,7 @@ def gentle(log_slope: Array) -> Array:
     return less(square(log_slope), 0.25)
 
 
-def rational_quadratic(
-    x: Array, left: Tables, right: Tables, inside: Tables
-) -> tuple[Array, Array]:
+def rational_quadratic(x: Array, left: Tables, right: Tables, inside: Tables) -> tuple[Array, Array]:
     """y and log dy/dx between the knots left = (x0, y0, d0) and right = (x1, y1, d1), with inside = (w, h) the
     differences x1 - x0 and y1 - y0. Derivatives take x1 for x0 + w, and y1 for y0 + h."""
     (x0, y0, d0), (x1, y1, d1), (w, h) = left, right, inside
@@ -59,9 +57,7 @@ def rational_quadratic(
 
 
 @primitive
-def _piece(
-    x: Array, x0: Array, y0: Array, d0: Array, d1: Array, w: Array, h: Array, x1: Array, y1: Array
-) -> Array:
+def _piece(x: Array, x0: Array, y0: Array, d0: Array, d1: Array, w: Array, h: Array, x1: Array, y1: Array) -> Array:
     """Of four equal forms of y the one is taken whose derivative does not cancel: from x, where the slope is near 1;
     where the slopes at the knots outweigh s, from the plateau at n = d0 / (d0 + d1); else from the nearer knot."""
     s, (t, q), d = h / w, shares(x, x0, x1, w), d0 + d1
