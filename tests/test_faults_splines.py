@@ -90,7 +90,9 @@ def by_bin(shift=lambda k, last: k):
     def look(x, at, bins, formula):
         last = bins[0].shape[0] - 1
         raw = np.real(x)
-        number = sum((np.real(at[0])[k] <= raw).astype(int) for k in range(1, last + 1)) if last else 0 * raw.astype(int)
+        number = (
+            sum((np.real(at[0])[k] <= raw).astype(int) for k in range(1, last + 1)) if last else 0 * raw.astype(int)
+        )
         number = np.clip(shift(number, last), 0, last)
         pick = lambda t, k: np.take_along_axis(np.broadcast_to(t, (t.shape[0], *x.shape)), k[None], 0)[0]  # noqa: E731
         left, right = (tuple(pick(t, number + i) for t in at) for i in (0, 1))
@@ -152,7 +154,7 @@ def _ratio(x, theta):
 @fault("t for t^2 in the numerator of the value", laws.log_det_complex_step)
 def _(x, theta):
     def formula(x, left, right, inside):
-        (x0, y0, d0), (x1, y1, d1), (w, h) = left, right, inside
+        (x0, y0, d0), (x1, _y1, d1), (w, h) = left, right, inside
         s, (t, q) = h / w, xp.shares(x, x0, x1, w)
         y = y0 + h * (s * t + d0 * t * q) / (s + (d0 + d1 - 2.0 * s) * t * q)
         return y, xp.log_slope(s, t, q, d0, d1)
@@ -210,7 +212,7 @@ def _by_formula(y, theta, root_of):
     """The inverse as the paper has it, with a root to choose."""
 
     def formula(y, left, right, inside):
-        (y0, x0, d0), (y1, x1, d1), (w, h) = left, right, inside
+        (y0, x0, d0), (_y1, _x1, d1), (w, h) = left, right, inside
         s, e = h / w, (y - y0) / h
         total = d0 + d1 - 2.0 * s
         a, b, c = s - d0 + e * total, d0 - e * total, -s * e
@@ -242,7 +244,9 @@ def test_the_law_passes_the_clean_twin(fault):
 def test_the_textbook_root_is_lossy():
     """(-b + sqrt(b^2 - 4ac)) / 2a cancels where a is small, as near the identity: not wrong, but digits are lost."""
     x = np.random.default_rng(0).uniform(-2.0, 2.0, (400, 3))
-    naive = _broken(NEAR_IDENTITY, inverse=lambda y, t: _by_formula(y, t, lambda a, b, c, root: (-b + root) / (2.0 * a)))
+    naive = _broken(
+        NEAR_IDENTITY, inverse=lambda y, t: _by_formula(y, t, lambda a, b, c, root: (-b + root) / (2.0 * a))
+    )
     assert laws.round_trip(NEAR_IDENTITY, x).status == "pass"
     assert laws.round_trip(naive, x).status == "lossy"
 

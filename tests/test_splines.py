@@ -72,18 +72,23 @@ def test_the_inverse_is_the_root_that_scipy_finds():
     theta = drawn(1.0, bins=4, m=20)
     y = np.random.default_rng(2).uniform(-2.9, 2.9, 20)
     x, _ = inverse_spline(y, theta, 3.0)
-    want = [brentq(lambda a, t=t, v=v: float(published(a, t, 3.0)[0] - v), -3.0, 3.0, xtol=1e-14, rtol=1e-14) for v, t in zip(y, theta, strict=True)]  # fmt: skip
+    want = [
+        brentq(lambda a, t=t, v=v: float(published(a, t, 3.0)[0] - v), -3.0, 3.0, xtol=1e-14, rtol=1e-14)
+        for v, t in zip(y, theta, strict=True)
+    ]
     np.testing.assert_allclose(x, want, atol=1e-11)
 
 
 def test_by_hand():
-    """K = 1, B = 1 on a circle with d = e^(1/(1 + 1/7)): y(t) with s = 1 and both slopes d, at the middle and at 1/4."""
+    """K = 1, B = 1 on a circle with d = e^(1/(1 + 1/7)): s = 1 and both slopes d, at the middle and at 1/4."""
     theta, d = np.array([[0.0, 0.0, 1.0]]), np.exp(7 / 8)
     for x, t in ((0.0, 0.5), (-0.5, 0.25)):
         y, log_slope = spline(np.array([x]), theta, 1.0, circular=True)
         below = 1 + (2 * d - 2) * t * (1 - t)
         assert y[0] == pytest.approx(-1 + 2 * (t * t + d * t * (1 - t)) / below, abs=1e-15)
-        assert log_slope[0] == pytest.approx(np.log((d * t * t + 2 * t * (1 - t) + d * (1 - t) ** 2) / below**2), abs=1e-15)
+        assert log_slope[0] == pytest.approx(
+            np.log((d * t * t + 2 * t * (1 - t) + d * (1 - t) ** 2) / below**2), abs=1e-15
+        )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -171,7 +176,8 @@ def test_float32_never_leaves_the_numbers(scale):
     v = np.random.default_rng(5).uniform(-5.5, 5.5, (200, 500)).astype(np.float32)
     for f in (spline, inverse_spline):
         y, log_slope = f(v, theta, 5.0)
-        assert np.all(np.isfinite(y)) and np.all(np.isfinite(log_slope))
+        assert np.all(np.isfinite(y))
+        assert np.all(np.isfinite(log_slope))
         assert y.dtype == log_slope.dtype == np.float32
         assert np.max(np.abs(y)) <= 5.5
 
@@ -248,8 +254,10 @@ def test_second_derivatives():
 def test_nan_stays_and_infinity_passes():
     theta = drawn(1.0, m=3)
     y, log_slope = spline(np.array([np.nan, np.inf, -np.inf]), theta, 5.0)
-    assert np.isnan(y[0]) and np.isnan(log_slope[0])
-    assert list(y[1:]) == [np.inf, -np.inf] and list(log_slope[1:]) == [0.0, 0.0]
+    assert np.isnan(y[0])
+    assert np.isnan(log_slope[0])
+    assert list(y[1:]) == [np.inf, -np.inf]
+    assert list(log_slope[1:]) == [0.0, 0.0]
     broken = theta.copy()
     broken[0, 20] = np.nan
     assert np.isnan(spline(np.zeros(3), broken, 5.0)[0][0]), "no number among the slopes hides behind its bin"

@@ -70,7 +70,7 @@ from refflow.arrays.elementwise import (
 from refflow.arrays.linalg import diagonal, diagonal_matrix, solve_triangular, tril, triu
 from refflow.arrays.lookup import between, pick
 from refflow.arrays.namespaces import Array, device, is_array, library, namespace, require_same_library, to_numpy
-from refflow.arrays.rational import log_slope, rational_quadratic, shares
+from refflow.arrays.rational import displacement, gentle, log_slope, rational_quadratic, shares
 from refflow.arrays.reductions import all, any, cumulative_sum, logsumexp, max, mean, min, softmax
 from refflow.arrays.shapes import (
     astype,
@@ -107,13 +107,13 @@ OPERATIONS = (
 __all__ = [
     "Array", "OPERATIONS", "Tree", "abs", "add", "all", "any", "arange", "asarray", "asinh", "astype", "atan",
     "between", "bring_first", "bring_last", "broadcast_to", "clip", "concat", "constant", "cos", "cumulative_sum",
-    "device", "diagonal", "diagonal_matrix", "divide", "equal", "exp", "expand_dims", "expm1", "flip", "full",
-    "getitem", "greater", "greater_equal", "is_array", "isfinite", "isnan", "leaves", "less", "less_equal", "library",
-    "linear", "log", "log1p", "log_gamma_step", "log_sigmoid", "log_slope", "logaddexp", "logical_and", "logical_not",
-    "logical_or", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean", "min", "minimum", "multiply",
-    "namespace", "negative", "ones", "ones_like", "permute_dims", "pi", "pick", "piecewise", "power", "primitive",
-    "rational_quadratic", "real", "rebuild", "register", "require_same_library", "reshape", "shape", "shares",
-    "sigmoid", "sign", "silu", "sin", "softmax", "softplus", "solve_triangular", "split", "sqrt", "square", "squeeze",
-    "stack", "subtract", "sum", "take", "tanh", "to_numpy", "tree_map", "tril", "triu", "value_and_grad", "where",
-    "zeros", "zeros_like",
+    "device", "diagonal", "diagonal_matrix", "displacement", "divide", "equal", "exp", "expand_dims", "expm1", "flip",
+    "full", "gentle", "getitem", "greater", "greater_equal", "is_array", "isfinite", "isnan", "leaves", "less",
+    "less_equal", "library", "linear", "log", "log1p", "log_gamma_step", "log_sigmoid", "log_slope", "logaddexp",
+    "logical_and", "logical_not", "logical_or", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean",
+    "min", "minimum", "multiply", "namespace", "negative", "ones", "ones_like", "permute_dims", "pi", "pick",
+    "piecewise", "power", "primitive", "rational_quadratic", "real", "rebuild", "register", "require_same_library",
+    "reshape", "shape", "shares", "sigmoid", "sign", "silu", "sin", "softmax", "softplus", "solve_triangular", "split",
+    "sqrt", "square", "squeeze", "stack", "subtract", "sum", "take", "tanh", "to_numpy", "tree_map", "tril", "triu",
+    "value_and_grad", "where", "zeros", "zeros_like",
 ]  # fmt: skip
