@@ -275,10 +275,13 @@ def _matmul(x: Array, y: Array) -> Array:
 
 def matmul(x: Array, y: Array) -> Array:
     """The matrix product of x (..., n, k) or (k,) with y (k, m) or (..., k, m)."""
-    if len(shape(x)) > 1:
-        return _matmul(x, y)
-    row = _matmul(reshape(x, (1, *shape(x))), y)
-    return reshape(row, shape(row)[:-2] + shape(row)[-1:])
+    old = shape(x)
+    if len(old) == 1:
+        row = _matmul(reshape(x, (1, *old)), y)
+        return reshape(row, shape(row)[:-2] + shape(row)[-1:])
+    if len(old) > 2 and len(shape(y)) == 2:  # one product instead of a stack of small ones
+        return reshape(_matmul(_rows(x), y), (*old[:-1], shape(y)[1]))
+    return _matmul(x, y)
 
 
 def _rows(x: Array) -> Array:
@@ -287,16 +290,10 @@ def _rows(x: Array) -> Array:
     return reshape(x, (math.prod(old[:-1]), old[-1]))
 
 
-def _right_cotangent(g: Array, x: Array, y: Array) -> Array:
-    if len(shape(y)) == 2:  # one product instead of a stack of products and their sum
-        g, x = _rows(g), _rows(x)
-    return unbroadcast(matmul(matrix_transpose(x), g), y)
-
-
 defvjp(
     _matmul,
     lambda ans, x, y: lambda g: unbroadcast(matmul(g, matrix_transpose(y)), x),
-    lambda ans, x, y: lambda g: _right_cotangent(g, x, y),
+    lambda ans, x, y: lambda g: unbroadcast(matmul(matrix_transpose(x), g), y),
 )
 
 
