@@ -28,6 +28,10 @@ class Entry:
         return self.map.context_dim
 
     @property
+    def output_shape(self) -> tuple[int, ...]:
+        return self.event_shape if self.map.output_shape is None else self.map.output_shape
+
+    @property
     def onto(self) -> bool:
         """Whether the map claims all of space as its range."""
         return self.range is None
