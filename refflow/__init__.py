@@ -7,6 +7,7 @@ The rooms, each of which imports only from those above it:
     modules         parameters(f) <-> bind(f, p)
     conditioners    the networks theta = h(x_1, c)
     bijections/     the maps, one file a family: equations, inverse, log-determinant
+    convolutions    such networks for images
     distributions   base densities
     preprocessing   standardisation, dequantisation
     flow            change of variables, sampling
@@ -35,14 +36,19 @@ from refflow.bijections import (
     AffineCoupling,
     Bijection,
     Chain,
+    Concatenate,
     ElementwiseAffine,
     Frozen,
     Inverse,
     Logit,
     Mask,
+    MultiScale,
     Permutation,
+    PermuteAxes,
+    Reshape,
     Reverse,
     Sigmoid,
+    Squeeze,
     Standardize,
     alternating_mask,
     channel_mask,
@@ -50,13 +56,14 @@ from refflow.bijections import (
     half_mask,
 )
 from refflow.conditioners import MLP, Conditioner, Linear, ResidualNet
+from refflow.convolutions import Conv, ConvNet
 from refflow.distributions import DiagonalNormal, Distribution, StandardNormal
 from refflow.errors import RefflowError
 from refflow.files import load, register
 from refflow.flow import Flow
 from refflow.modules import Module, bind, map_arrays, module, parameters
 from refflow.preprocessing import Dequantization, standardize
-from refflow.recipes import initialize, nice, realnvp
+from refflow.recipes import glow, initialize, nice, realnvp, realnvp_image
 from refflow.scoring import Score, score
 from refflow.training import Epoch, FitResult, History, fit
 
@@ -71,14 +78,19 @@ __all__ = [
     "AffineCoupling",
     "Bijection",
     "Chain",
+    "Concatenate",
     "ElementwiseAffine",
     "Frozen",
     "Inverse",
     "Logit",
     "Mask",
+    "MultiScale",
     "Permutation",
+    "PermuteAxes",
+    "Reshape",
     "Reverse",
     "Sigmoid",
+    "Squeeze",
     "Standardize",
     "alternating_mask",
     "channel_mask",
@@ -86,6 +98,8 @@ __all__ = [
     "half_mask",
     "MLP",
     "Conditioner",
+    "Conv",
+    "ConvNet",
     "Linear",
     "ResidualNet",
     "DiagonalNormal",
@@ -102,9 +116,11 @@ __all__ = [
     "parameters",
     "Dequantization",
     "standardize",
+    "glow",
     "initialize",
     "nice",
     "realnvp",
+    "realnvp_image",
     "Score",
     "score",
     "Epoch",

@@ -28,7 +28,8 @@ class Flow(Module):
         z = f(x),   log p_X(x) = log p_Z(f(x)) + log|det df/dx|                    (1)
         x = f^-1(z),   z ~ p_Z                                                     (2)
 
-    Latents have the base's shape; so have data, unless f changes it. Log-densities are in nats, of the data as they came: preprocessing is part of f.
+    Latents have the base's shape, and so have data unless f changes the shape. Log-densities are in nats, of the data
+    as they came: preprocessing is part of f.
     `dequantization`, if any, says how integer data become real; `fit` and `score` use it, `log_prob` never does.
 
     >>> from refflow import ElementwiseAffine, StandardNormal

@@ -7,6 +7,8 @@ from refflow.bijections.coupling import AdditiveCoupling, AffineCoupling
 from refflow.bijections.logit import Logit, Sigmoid
 from refflow.bijections.masks import Mask, alternating_mask, channel_mask, checkerboard_mask, half_mask
 from refflow.bijections.permutation import Permutation, Reverse
+from refflow.bijections.pieces import Concatenate, MultiScale
+from refflow.bijections.reshaping import PermuteAxes, Reshape, Squeeze
 from refflow.bijections.scale_maps import SCALE_MAPS
 
 __all__ = [
@@ -16,14 +18,19 @@ __all__ = [
     "AffineCoupling",
     "Bijection",
     "Chain",
+    "Concatenate",
     "ElementwiseAffine",
     "Frozen",
     "Inverse",
     "Logit",
     "Mask",
+    "MultiScale",
     "Permutation",
+    "PermuteAxes",
+    "Reshape",
     "Reverse",
     "Sigmoid",
+    "Squeeze",
     "Standardize",
     "alternating_mask",
     "channel_mask",

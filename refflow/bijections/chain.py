@@ -22,7 +22,7 @@ class Chain(Bijection):
     def __post_init__(self) -> None:
         if not self.bijections:
             raise StructureError("expected at least one bijection in a Chain, got none")
-        _check_contexts(self.bijections)
+        check_contexts(self.bijections)
         rank, shape = self.event_rank, self.event_shape
         for k, f in enumerate(self.bijections):
             if f.event_rank != rank:
@@ -66,7 +66,8 @@ class Chain(Bijection):
         return y, log_det
 
 
-def _check_contexts(bijections: tuple[Bijection, ...]) -> None:
+def check_contexts(bijections: tuple[Bijection, ...]) -> None:
+    """Refuse parts that read contexts of different widths."""
     found = [f.context_dim for f in bijections if f.context_dim]
     if len(set(found)) > 1:
         raise StructureError(f"expected bijections that agree in context_dim, got {found}")

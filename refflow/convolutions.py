@@ -1,0 +1,192 @@
+r"""Convolutional conditioners: theta = h(x_1, c) for couplings of images (H, W, C).
+
+A coupling gives its conditioner the kept coordinates as one vector and wants p parameters for every moved coordinate,
+in blocks `[theta_1 | ... | theta_p]` of m numbers, one for each moved coordinate in increasing position. In between,
+a convolution needs images. How the two meet follows from the mask:
+
+* the same channels are kept at every pixel (`channel_mask`): x_1 is an image (H, W, C_kept) as it stands, and the
+  network's outputs are images (H, W, p C_moved), one block of C_moved channels for each theta_j;
+* any other mask (`checkerboard_mask`): x_1 is scattered into an image (H, W, C) with zeros where coordinates move, the
+  paper's b * x (Dinh, Sohl-Dickstein and Bengio, 2017, section 3.4), and a channel for each channel of the mask b tells
+  zeros from moved coordinates. The outputs are images (H, W, p C), of which the moved positions are gathered.
+
+Context columns are channels that are the same at every pixel. The channels of the first layer are thus
+`[x_1 or b * x | b if scattered | c]`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import field
+from typing import Any
+
+import numpy as np
+
+from refflow import arrays as xp
+from refflow.arrays import Array
+from refflow.bijections.masks import Mask
+from refflow.conditioners import ACTIVATIONS, Conditioner, activation_function, dropped
+from refflow.errors import ShapeError, StructureError
+from refflow.modules import Module, module
+
+
+@module
+class Conv(Module):
+    """The convolution of images (..., H, W, C_in), zeros around them, by weight `(k, k, C_in, C_out)` for odd k, and
+    bias `(C_out,)` (`arrays.conv2d`)."""
+
+    weight: Array
+    bias: Array
+
+    def __post_init__(self) -> None:
+        shape = xp.shape(self.weight)
+        if len(shape) != 4 or shape[0] != shape[1] or shape[0] % 2 == 0 or xp.shape(self.bias) != shape[3:]:
+            raise ShapeError(
+                f"expected a weight (k, k, in, out) for odd k and a bias (out,), got {shape}, {xp.shape(self.bias)}"
+            )
+
+    def __call__(self, x: Array) -> Array:
+        return xp.conv2d(x, self.weight, self.bias)
+
+    @staticmethod
+    def init(
+        kernel: int, c_in: int, c_out: int, rng: np.random.Generator, dtype: Any = "float64", gain: float = 1.0
+    ) -> "Conv":
+        """Weights uniform with variance gain^2 / (k k C_in); zero bias."""
+        bound = gain * (3.0 / max(kernel * kernel * c_in, 1)) ** 0.5
+        shape = (kernel, kernel, c_in, c_out)
+        weight = rng.uniform(-bound, bound, shape) if gain else np.zeros(shape)
+        return Conv(weight.astype(dtype), np.zeros(c_out, dtype=dtype))
+
+
+@module
+class ConvNet(Conditioner):
+    """h_0 = image(x, c), h_k = a(conv_k(h_{k-1})), theta = moved(conv_{K+1}(h_K)), image and moved as above.
+
+    In the recipes conv_1 and conv_{K+1} are 3 x 3, those between 1 x 1 (Kingma and Dhariwal, 2018, section 4). The last
+    starts at zero. Dropout, if any, follows each activation while training.
+    """
+
+    mask: Mask
+    layers: tuple[Conv, ...]
+    activation: str = "relu"
+    context_dim: int = 0
+    dropout: float = 0.0
+    rng: np.random.Generator | None = field(default=None, metadata={"transient": True})
+    by_channel: bool = field(init=False, metadata={"transient": True})
+    """Whether the mask keeps the same channels at every pixel."""
+    kept: np.ndarray = field(init=False, metadata={"transient": True})
+    """The mask b as an image (H, W, C) of zeros and ones, 1 where kept; (H, W, 1) if all its channels are equal."""
+
+    def __post_init__(self) -> None:
+        activation_function(self.activation)
+        if not 0.0 <= self.dropout < 1.0:
+            raise StructureError(f"expected a dropout rate in [0, 1), got {self.dropout}")
+        by_channel, kept = _pattern(self.mask)
+        object.__setattr__(self, "by_channel", by_channel)
+        object.__setattr__(self, "kept", kept)
+        c_in = _input_channels(self.mask) + self.context_dim
+        for layer in self.layers:
+            if xp.shape(layer.weight)[2] != c_in:
+                raise ShapeError(f"expected a layer of {c_in} input channels, got {xp.shape(layer.weight)}")
+            c_in = xp.shape(layer.bias)[0]
+        if not self.layers or c_in % _output_channels(self.mask):
+            raise StructureError(
+                f"expected layers, the last of a multiple of {_output_channels(self.mask)} channels, got {c_in}"
+            )
+
+    @property
+    def in_features(self) -> int:
+        return len(self.mask.kept)
+
+    @property
+    def out_features(self) -> int:
+        return self._per_coordinate * len(self.mask.moved)
+
+    @property
+    def _per_coordinate(self) -> int:
+        return xp.shape(self.layers[-1].bias)[0] // _output_channels(self.mask)
+
+    def __call__(self, x: Array, context: Array | None = None) -> Array:
+        activate = ACTIVATIONS[self.activation]
+        h = self._image(x, context)
+        for layer in self.layers[:-1]:
+            h = dropped(activate(layer(h)), self.dropout, self.rng)
+        return self._moved(self.layers[-1](h))
+
+    def _image(self, x: Array, context: Array | None) -> Array:
+        """The network's input, `(..., H, W, channels)`."""
+        batch, (height, width, _) = x.shape[:-1], self.mask.event_shape
+        if self.by_channel:
+            channels = [xp.reshape(x, (*batch, height, width, _input_channels(self.mask)))]
+        else:
+            kept = xp.asarray(self.kept, like=x)
+            zeros = xp.zeros((*batch, len(self.mask.moved)), like=x)
+            channels = [self.mask.join(x, zeros), xp.broadcast_to(kept, (*batch, *kept.shape))]
+        if self.context_dim:
+            channels.append(_as_channels(context, batch, (height, width), self.context_dim))
+        return channels[0] if len(channels) == 1 else xp.concat(channels, axis=-1)
+
+    def _moved(self, image: Array) -> Array:
+        """The parameters `[theta_1 | ... | theta_p]` in the network's output."""
+        batch, p = image.shape[:-3], self._per_coordinate
+        pixels, channels = image.shape[-3] * image.shape[-2], image.shape[-1] // p
+        if p > 1:
+            axes = tuple(range(len(batch)))
+            image = xp.reshape(image, (*batch, pixels, p, channels))
+            image = xp.permute_dims(image, (*axes, len(batch) + 1, len(batch), len(batch) + 2))
+        if not self.by_channel:
+            image = xp.take(xp.reshape(image, (*batch, p, pixels * channels)), self.mask.moved, axis=-1)
+        return xp.reshape(image, (*batch, self.out_features))
+
+    @staticmethod
+    def init(
+        mask: Mask,
+        per_coordinate: int,
+        *,
+        rng: np.random.Generator,
+        hidden: Sequence[int] = (64, 64),
+        kernel: int = 3,
+        activation: str = "relu",
+        context_dim: int = 0,
+        dropout: float = 0.0,
+        dtype: Any = "float64",
+    ) -> "ConvNet":
+        """Random hidden layers of the widths (He et al., 2015), 1 x 1 but for the first, and a last layer of zeros."""
+        gain = 2.0**0.5 if activation in ("relu", "leaky_relu") else 1.0
+        sizes = (_input_channels(mask) + context_dim, *hidden)
+        layers = [
+            Conv.init(1 if k else kernel, a, b, rng, dtype, gain)
+            for k, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
+        ]
+        layers.append(Conv.init(kernel, sizes[-1], per_coordinate * _output_channels(mask), rng, dtype, gain=0.0))
+        return ConvNet(mask, tuple(layers), activation, context_dim, dropout)
+
+
+def _pattern(mask: Mask) -> tuple[bool, np.ndarray]:
+    """Whether the mask keeps the same channels at every pixel, and the image b."""
+    if len(mask.event_shape) != 3:
+        raise StructureError(f"expected a mask of images (H, W, C), got events of shape {mask.event_shape}")
+    kept = np.ones(mask.event_shape)
+    kept.reshape(-1)[list(mask.moved)] = 0.0
+    by_channel = bool((kept == kept[:1, :1]).all())
+    return by_channel, kept[..., :1] if (kept == kept[..., :1]).all() else kept
+
+
+def _input_channels(mask: Mask) -> int:
+    """The channels of the image that holds the kept coordinates, without the context."""
+    by_channel, kept = _pattern(mask)
+    height, width, channels = mask.event_shape
+    return len(mask.kept) // (height * width) if by_channel else channels + kept.shape[-1]
+
+
+def _output_channels(mask: Mask) -> int:
+    """The output channels for one parameter a moved coordinate."""
+    height, width, channels = mask.event_shape
+    return len(mask.moved) // (height * width) if _pattern(mask)[0] else channels
+
+
+def _as_channels(context: Array | None, batch: tuple[int, ...], sides: tuple[int, int], dim: int) -> Array:
+    """The context `(..., C)`, the same at every pixel."""
+    if context is None:
+        raise ShapeError(f"expected a context of shape (..., {dim}), got none")
+    at_pixel = xp.reshape(context, (*context.shape[:-1], 1, 1, dim))
+    return xp.broadcast_to(at_pixel, (*batch, *sides, dim))
