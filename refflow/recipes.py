@@ -147,6 +147,8 @@ def realnvp_image(
     ((3, 4, 4, 1), (16,))
     """
     _check_levels(shape, scales, couplings, halvings=scales - 1)
+    if shape[0] * shape[1] < 2 * 4 ** (scales - 1):
+        raise StructureError(f"expected at least 2 pixels at the last scale, got {shape} in {scales} scales")
     rng = np.random.default_rng(seed)
 
     def coupling(mask: Mask) -> list[Bijection]:

@@ -6,10 +6,10 @@ fewer numbers. `patches` and `fold`, the two rearrangements, are each other's ad
 derivatives.
 """
 
-from collections.abc import Iterator
+import functools
 
+import numpy as np
 from autograd.extend import defvjp
-from autograd.tracer import getval
 
 from refflow.arrays.elementwise import add
 from refflow.arrays.namespaces import Array, device, namespace
@@ -21,23 +21,26 @@ from refflow.errors import ShapeError
 @primitive
 def patches(x: Array, kernel: int) -> Array:
     """The kernel x kernel neighbours of every pixel, `(..., H, W, kernel * kernel * C)`, in row-major order of
-    (row, column, channel); zeros where there is no pixel."""
-    height, width = x.shape[-3:-1]
-    padded = _padded(x, kernel // 2)
-    return namespace(x).concat([padded[..., i : i + height, j : j + width, :] for i, j in _taps(kernel)], axis=-1)
+    (row, column, channel); zeros where there is no pixel. `kernel` is odd."""
+    height, width, channels = x.shape[-3:]
+    batch = tuple(x.shape[:-3])
+    pixels = _reshaped(x, (*batch, height * width, channels))
+    found = _reshaped(
+        _gathered(pixels, _neighbours(height, width, kernel)), (*batch, height, width, kernel * kernel, channels)
+    )
+    return _reshaped(found, (*batch, height, width, kernel * kernel * channels))
 
 
 @primitive
 def fold(p: Array, kernel: int) -> Array:
     """Every pixel's sum over the patches that it stands in: the adjoint of `patches`."""
     height, width = p.shape[-3:-1]
-    channels = p.shape[-1] // kernel**2
-    padded, total = _padded(p, kernel // 2), None
-    for k, (i, j) in enumerate(_taps(kernel)):
-        i, j = kernel - 1 - i, kernel - 1 - j
-        term = padded[..., i : i + height, j : j + width, k * channels : (k + 1) * channels]
-        total = term if total is None else total + term
-    return total
+    batch, taps, channels = tuple(p.shape[:-3]), kernel * kernel, p.shape[-1] // kernel**2
+    places = _reshaped(p, (*batch, height, width, taps, channels))
+    places = _reshaped(places, (*batch, height * width * taps, channels))
+    found = _gathered(places, _places(height, width, kernel))
+    stacked = _reshaped(found, (*batch, taps, height, width, channels))
+    return namespace(p).sum(stacked, axis=-4, dtype=p.dtype)
 
 
 defvjp(patches, lambda ans, x, kernel: lambda g: fold(g, kernel))
@@ -61,19 +64,31 @@ def conv2d(x: Array, weight: Array, bias: Array) -> Array:
     return add(fold(matmul(x, taps), kernel), bias)
 
 
-def _taps(kernel: int) -> Iterator[tuple[int, int]]:
-    """The offsets of a window from its first pixel, row by row."""
-    return ((i, j) for i in range(kernel) for j in range(kernel))
+def _reshaped(x: Array, new_shape: tuple[int, ...]) -> Array:
+    """One merge or split at a time: Dask can do no more."""
+    return namespace(x).reshape(x, new_shape)
 
 
-def _padded(x: Array, margin: int) -> Array:
-    """The image with that many zeros on every side."""
-    if margin == 0:
-        return x
-    xp, like = namespace(x), getval(x)
-    for axis in (-3, -2):
-        edge = list(x.shape)
-        edge[axis] = margin
-        zeros = xp.zeros(tuple(edge), dtype=like.dtype, device=device(like))
-        x = xp.concat([zeros, x, zeros], axis=axis)
-    return x
+def _gathered(rows: Array, indices: np.ndarray) -> Array:
+    """The rows (..., n, C) at the indices; zeros at index n."""
+    xp, place = namespace(rows), device(rows)
+    zero = xp.zeros((*rows.shape[:-2], 1, rows.shape[-1]), dtype=rows.dtype, device=place)
+    return xp.take(xp.concat([rows, zero], axis=-2), xp.asarray(indices, dtype=xp.int64, device=place), axis=-2)
+
+
+@functools.cache
+def _neighbours(height: int, width: int, kernel: int) -> np.ndarray:
+    """For every pixel and tap, both in row-major order, which pixel is seen; H W where there is none."""
+    margin = kernel // 2
+    numbers = np.pad(np.arange(height * width).reshape(height, width), margin, constant_values=height * width)
+    return np.lib.stride_tricks.sliding_window_view(numbers, (kernel, kernel)).flatten()
+
+
+@functools.cache
+def _places(height: int, width: int, kernel: int) -> np.ndarray:
+    """For every tap and pixel, at which place of `_neighbours` the tap sees the pixel; one past the last where none."""
+    seen = _neighbours(height, width, kernel)
+    inside = np.flatnonzero(seen < height * width)
+    places = np.full((kernel * kernel, height * width), seen.size)
+    places[inside % kernel**2, seen[inside]] = inside
+    return places.ravel()
