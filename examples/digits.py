@@ -15,7 +15,7 @@ flow = refflow.realnvp(
     64,
     layers=6,
     hidden=(64, 64),
-    shuffle=True,
+    linear="permutation",
     dropout=0.1,
     preprocessing=[refflow.Logit(alpha=0.05, low=0.0, high=17.0)],
     dequantization=refflow.Dequantization((1.0,)),

@@ -6,6 +6,7 @@ The rooms, each of which imports only from those above it:
     arrays/         the vocabulary of the equations, differentiable on every array library
     modules         parameters(f) <-> bind(f, p)
     conditioners    the networks theta = h(x_1, c)
+    masked          those whose output i reads only what comes before i
     bijections/     the maps, one file a family: equations, inverse, log-determinant
     convolutions    such networks for images
     distributions   base densities
@@ -31,9 +32,12 @@ The rooms, each of which imports only from those above it:
 from refflow import arrays as arrays
 from refflow.arrays import tree_map, value_and_grad
 from refflow.bijections import (
+    LU,
     ActNorm,
     AdditiveCoupling,
+    AffineAutoregressive,
     AffineCoupling,
+    BatchNorm,
     Bijection,
     Chain,
     Concatenate,
@@ -42,7 +46,9 @@ from refflow.bijections import (
     Inverse,
     Logit,
     Mask,
+    Moments,
     MultiScale,
+    Orthogonal,
     Permutation,
     PermuteAxes,
     Reshape,
@@ -50,6 +56,7 @@ from refflow.bijections import (
     Sigmoid,
     Squeeze,
     Standardize,
+    Triangular,
     alternating_mask,
     channel_mask,
     checkerboard_mask,
@@ -61,9 +68,10 @@ from refflow.distributions import DiagonalNormal, Distribution, StandardNormal
 from refflow.errors import RefflowError
 from refflow.files import load, register
 from refflow.flow import Flow
+from refflow.masked import MaskedMLP
 from refflow.modules import Module, bind, map_arrays, module, parameters
 from refflow.preprocessing import Dequantization, standardize
-from refflow.recipes import glow, initialize, nice, realnvp, realnvp_image
+from refflow.recipes import glow, iaf, initialize, maf, nice, realnvp, realnvp_image
 from refflow.scoring import Score, score
 from refflow.training import Epoch, FitResult, History, fit
 
@@ -75,7 +83,9 @@ __all__ = [
     "value_and_grad",
     "ActNorm",
     "AdditiveCoupling",
+    "AffineAutoregressive",
     "AffineCoupling",
+    "BatchNorm",
     "Bijection",
     "Chain",
     "Concatenate",
@@ -83,8 +93,11 @@ __all__ = [
     "Frozen",
     "Inverse",
     "Logit",
+    "LU",
     "Mask",
     "MultiScale",
+    "Moments",
+    "Orthogonal",
     "Permutation",
     "PermuteAxes",
     "Reshape",
@@ -92,6 +105,7 @@ __all__ = [
     "Sigmoid",
     "Squeeze",
     "Standardize",
+    "Triangular",
     "alternating_mask",
     "channel_mask",
     "checkerboard_mask",
@@ -101,6 +115,7 @@ __all__ = [
     "Conv",
     "ConvNet",
     "Linear",
+    "MaskedMLP",
     "ResidualNet",
     "DiagonalNormal",
     "Distribution",
@@ -117,7 +132,9 @@ __all__ = [
     "Dequantization",
     "standardize",
     "glow",
+    "iaf",
     "initialize",
+    "maf",
     "nice",
     "realnvp",
     "realnvp_image",

@@ -22,13 +22,13 @@ from refflow.bijections import Logit
 from refflow.errors import DataError, MissingExtraError
 from refflow.flow import Flow
 from refflow.modules import first_array, map_arrays
-from refflow.recipes import nice, realnvp
+from refflow.recipes import iaf, maf, nice, realnvp
 from refflow.scoring import Score, host_dtype, mean_log_prob, score, summary
 from refflow.storage import write_atomic
 from refflow.tasks import Task, preprocessing, real_values
 from refflow.training import History, fit
 
-RECIPES: dict[str, Callable[..., Flow]] = {"realnvp": realnvp, "nice": nice}
+RECIPES: dict[str, Callable[..., Flow]] = {"realnvp": realnvp, "nice": nice, "maf": maf, "iaf": iaf}
 
 
 @dataclass(frozen=True)

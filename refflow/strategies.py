@@ -51,7 +51,7 @@ M = TypeVar("M")
 SCALES = (1.0, 3.0, 10.0)
 """The parameter scales that property tests should visit."""
 
-POSITIVE = ("std",)
+POSITIVE = ("std", "variance")
 """How the names of arrays end whose numbers must be positive."""
 
 
@@ -90,7 +90,7 @@ def contexts(rows: int, dim: int, *, scale: float = 2.0, dtype: Any = np.float64
 def parameters(m: M, scale: float | None = None) -> SearchStrategy[M]:
     """The module with all its arrays drawn anew, at one scale, or at each of `SCALES`.
 
-    Arrays that must be positive (`Standardize.std`) are. The dtypes stay.
+    Arrays that must be positive (`Standardize.std`, `Moments.variance`) are. The dtypes stay.
     """
     if scale is None:
         return st.sampled_from(SCALES).flatmap(lambda s: parameters(m, s))

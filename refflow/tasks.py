@@ -26,7 +26,7 @@ DIGITS_CHOICES: dict[str, Any] = {
         "activation": "silu",
         "dropout": 0.5,
         "mask": "alternating",
-        "shuffle": True,
+        "linear": "permutation",
     },
     "fit": {"epochs": 300, "ema": 0.999, "learning_rate": 1e-3},
 }

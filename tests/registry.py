@@ -59,6 +59,36 @@ def additive(mask, **options):
     return refflow.AdditiveCoupling(mask, network(mask, 1, **options))
 
 
+def autoregressive(dim, scale="tanh", *, hidden=(4,), activation="tanh", **options):
+    net = refflow.MaskedMLP.init(dim, 2, rng=np.random.default_rng(0), hidden=hidden, activation=activation, **options)
+    return refflow.AffineAutoregressive(net, scale)
+
+
+def linear_entries():
+    yield Entry("batch norm", refflow.BatchNorm.init(3), (3,))
+    yield Entry("batch norm, images", refflow.BatchNorm.init(2, rank=3), (2, 2, 2))
+    yield Entry("lu", refflow.LU.init((2, 0, 1)), (3,))
+    yield Entry("lu, D = 1", refflow.LU.init((0,)), (1,))
+    yield Entry("lu, images", refflow.LU.init((1, 0), rank=3), (3, 2, 2))
+    yield Entry("lower triangular", refflow.Triangular.init(3), (3,))
+    yield Entry("upper triangular, images", refflow.Triangular.init(2, lower=False, rank=3), (2, 2, 2))
+    yield Entry("orthogonal", refflow.Orthogonal.init(4, 0, reflections=3), (4,))
+    yield Entry("orthogonal, images", refflow.Orthogonal.init(2, 0, reflections=1, rank=3), (2, 2, 2))
+
+
+def autoregressive_entries():
+    yield Entry("affine autoregressive", autoregressive(3), (3,))
+    yield Entry("affine autoregressive, D = 1", autoregressive(1, "soft"), (1,))
+    yield Entry(
+        "affine autoregressive, any order, context",
+        autoregressive(3, "exp", hidden=(5, 4), degrees=(2, 3, 1), context_dim=2),
+        (3,),
+    )
+    yield Entry("inverse autoregressive", refflow.Inverse(autoregressive(2, "sigmoid", hidden=())), (2,))
+    yield Entry("maf", refflow.maf(3, layers=2, hidden=(4,), actnorm=True, linear="lu", seed=0).bijection, (3,))
+    yield Entry("iaf, context", refflow.iaf(2, layers=2, hidden=(3,), context_dim=1, seed=0).bijection, (2,))
+
+
 def entries():
     half, odd, one = refflow.half_mask(4), refflow.half_mask(5), refflow.half_mask(1)
     arbitrary = refflow.Mask((5,), (0, 2, 3))
@@ -116,12 +146,12 @@ def entries():
         refflow.Chain((refflow.Inverse(refflow.Chain((affine(half), refflow.Reverse()))), additive(half))),
         (4,),
     )
-    yield Entry(
-        "realnvp", refflow.realnvp(3, layers=4, hidden=(4,), actnorm=True, shuffle=True, seed=0).bijection, (3,)
-    )
+    yield Entry("realnvp", refflow.realnvp(3, layers=4, hidden=(4,), actnorm=True, linear="lu", seed=0).bijection, (3,))
     yield Entry("realnvp, context", refflow.realnvp(2, layers=3, hidden=(3,), context_dim=2, seed=0).bijection, (2,))
     yield Entry("realnvp, D = 1", refflow.realnvp(1, layers=2, hidden=(3,), seed=0).bijection, (1,))
     yield Entry("nice", refflow.nice(5, layers=3, hidden=(4,), seed=0).bijection, (5,))
+    yield from linear_entries()
+    yield from autoregressive_entries()
 
 
 def conv(mask, per_coordinate=2, *, hidden=(3,), activation="tanh", context_dim=0):
@@ -195,6 +225,8 @@ def flows():
         refflow.realnvp(2, layers=2, hidden=(3,), activation="softplus", context_dim=1, seed=0),
         None,
     )
+    yield "maf, D = 2", refflow.maf(2, layers=2, hidden=(4,), activation="tanh", linear="lu", seed=0), None
+    yield "iaf, D = 2", refflow.iaf(2, layers=2, hidden=(4,), activation="tanh", seed=0), None
     yield "nice, D = 2", refflow.nice(2, layers=2, hidden=(4,), activation="silu", seed=0), None
     yield (
         "diagonal normal base",

@@ -415,6 +415,38 @@ def convolution_cases():
             )  # fmt: skip
 
 
+def triangle(a, lower, unit_diagonal):
+    t = np.tril(a) if lower else np.triu(a)
+    return t - np.diag(np.diag(t) - 1.0) if unit_diagonal else t
+
+
+def triangle_cases():
+    for n in (1, 2, 4):
+        x = fixed(n, n, seed=11)
+        yield Case("diagonal", str(n), xp.diagonal, np.diag, (x,))
+        yield Case("diagonal_matrix", str(n), xp.diagonal_matrix, np.diag, (fixed(n, seed=11),))
+        for k in (-1, 0, 1):
+            yield Case("tril", f"{n}, {k}", bind(xp.tril, k), bind(np.tril, k), (x,))
+            yield Case("triu", f"{n}, {k}", bind(xp.triu, k), bind(np.triu, k), (x,))
+    yield Case("tril", "3 by 4", xp.tril, np.tril, (GRID,))
+    yield Case("triu", "3 by 4", xp.triu, np.triu, (GRID,))
+    for n, k in ((1, 1), (2, 3), (4, 2), (3, 0)):
+        inputs = fixed(n, n, seed=12) + 3.0 * np.eye(n), fixed(n, k, seed=13)
+        for lower in (True, False):
+            for unit in (True, False):
+                options = {"lower": lower, "unit_diagonal": unit}
+                # a quotient, three products and three sums, on both sides
+                yield Case(
+                    "solve_triangular",
+                    f"{n}, {k}, {'lower' if lower else 'upper'}{', unit' if unit else ''}",
+                    lambda a, b, o=options: xp.solve_triangular(a, b, **o),
+                    lambda a, b, o=options: np.linalg.solve(triangle(a, **o), b),
+                    inputs,
+                    ulps=16,
+                    conditioned=True,
+                )
+
+
 CASES = [
     *elementwise_cases(),
     *choice_cases(),
@@ -423,6 +455,7 @@ CASES = [
     *selection_cases(),
     *product_cases(),
     *convolution_cases(),
+    *triangle_cases(),
 ]
 
 

@@ -58,7 +58,7 @@ def residual_flow():
 
 FLOWS = {
     "nice": lambda: noisy(refflow.nice(3, layers=2, hidden=(4,), seed=0)),
-    "realnvp": lambda: noisy(refflow.realnvp(5, layers=3, hidden=(4,), seed=0, actnorm=True, shuffle=True)),
+    "realnvp": lambda: noisy(refflow.realnvp(5, layers=3, hidden=(4,), seed=0, actnorm=True, linear="lu")),
     "realnvp float32": lambda: noisy(refflow.realnvp(3, layers=2, hidden=(4,), seed=0, dtype="float32")),
     "context": lambda: noisy(refflow.realnvp(3, layers=2, hidden=(4,), context_dim=2, seed=0)),
     "context float32": lambda: noisy(refflow.nice(2, layers=2, hidden=(4,), context_dim=1, seed=0, dtype="float32")),

@@ -1,6 +1,6 @@
 """Choose the settings of `refflow train digits` on validation rows; the test rows are never read.
 
-    python validation/digits_choices.py "epochs=120, layers=8, shuffle=True" ["..." ...]
+    python validation/digits_choices.py "epochs=120, layers=8, linear='permutation'" ["..." ...]
 
 Each argument is one run: keyword arguments of the recipe and of `fit` that differ from the defaults below. A run
 appends one line to `results/digits_choices.jsonl`; without arguments the table `digits_choices.md` is written from it.
@@ -18,7 +18,7 @@ from refflow.tasks import digits_task
 
 HERE = Path(__file__).parent
 RECORD = HERE / "results" / "digits_choices.jsonl"
-MODEL = {"layers": 8, "hidden": (128, 128), "dropout": 0.2, "mask": "alternating", "shuffle": False}
+MODEL = {"layers": 8, "hidden": (128, 128), "dropout": 0.2, "mask": "alternating", "linear": None}
 FIT = {"epochs": 300, "ema": 0.999, "learning_rate": 1e-3}
 
 

@@ -56,6 +56,7 @@ from refflow.arrays.elementwise import (
     tanh,
     where,
 )
+from refflow.arrays.linalg import diagonal, diagonal_matrix, solve_triangular, tril, triu
 from refflow.arrays.namespaces import (
     Array,
     device,
@@ -88,22 +89,22 @@ from refflow.arrays.shapes import (
 from refflow.arrays.tracing import Tree, leaves, primitive, rebuild, register, tree_map, value_and_grad
 
 OPERATIONS = (
-    "abs add astype atan broadcast_to clip concat conv2d cos cumulative_sum divide exp expand_dims expm1 flip fold "
-    "getitem linear log log1p log_sigmoid logaddexp logsumexp matmul matrix_transpose max maximum mean min minimum "
-    "multiply negative patches permute_dims piecewise power reshape sigmoid silu sin softmax softplus split sqrt "
-    "square squeeze stack subtract sum take tanh where"
+    "abs add astype atan broadcast_to clip concat conv2d cos cumulative_sum diagonal diagonal_matrix divide exp "
+    "expand_dims expm1 flip fold getitem linear log log1p log_sigmoid logaddexp logsumexp matmul matrix_transpose max "
+    "maximum mean min minimum multiply negative patches permute_dims piecewise power reshape sigmoid silu sin softmax "
+    "softplus solve_triangular split sqrt square squeeze stack subtract sum take tanh tril triu where"
 ).split()
 """The names of the differentiable operations; the tests walk this list."""
 
 __all__ = [
-    "OPERATIONS", "Array", "Tree", "abs", "add", "all", "any", "arange", "asarray", "astype", "atan",
-    "broadcast_to", "clip", "concat", "constant", "conv2d", "cos", "cumulative_sum", "device", "divide", "equal",
-    "exp", "expand_dims", "expm1", "flip", "fold", "full", "getitem", "greater", "greater_equal", "is_array",
-    "isfinite", "isnan", "leaves", "less", "less_equal", "library", "linear", "log", "log1p", "log_sigmoid",
-    "logaddexp", "logical_and", "logical_not", "logical_or", "logsumexp", "matmul", "matrix_transpose", "max",
-    "maximum", "mean", "min", "minimum", "multiply", "namespace", "negative", "ones", "ones_like", "patches",
-    "permute_dims", "pi", "piecewise", "power", "primitive", "real", "rebuild", "register", "require_same_library",
-    "reshape", "shape", "sigmoid", "sign", "silu", "sin", "softmax", "softplus", "split", "sqrt", "square",
-    "squeeze", "stack", "subtract", "sum", "take", "tanh", "to_numpy", "tree_map", "value_and_grad", "where",
-    "zeros", "zeros_like",
+    "Array", "OPERATIONS", "Tree", "abs", "add", "all", "any", "arange", "asarray", "astype", "atan",
+    "broadcast_to", "clip", "concat", "constant", "conv2d", "cos", "cumulative_sum", "device", "diagonal",
+    "diagonal_matrix", "divide", "equal", "exp", "expand_dims", "expm1", "flip", "fold", "full", "getitem",
+    "greater", "greater_equal", "is_array", "isfinite", "isnan", "leaves", "less", "less_equal", "library",
+    "linear", "log", "log1p", "log_sigmoid", "logaddexp", "logical_and", "logical_not", "logical_or", "logsumexp",
+    "matmul", "matrix_transpose", "max", "maximum", "mean", "min", "minimum", "multiply", "namespace", "negative",
+    "ones", "ones_like", "patches", "permute_dims", "pi", "piecewise", "power", "primitive", "real", "rebuild",
+    "register", "require_same_library", "reshape", "shape", "sigmoid", "sign", "silu", "sin", "softmax", "softplus",
+    "solve_triangular", "split", "sqrt", "square", "squeeze", "stack", "subtract", "sum", "take", "tanh",
+    "to_numpy", "tree_map", "tril", "triu", "value_and_grad", "where", "zeros", "zeros_like",
 ]  # fmt: skip

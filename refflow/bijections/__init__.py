@@ -1,9 +1,12 @@
 """The maps, one file a family: equations, inverse, log-determinant."""
 
 from refflow.bijections.affine import ActNorm, ElementwiseAffine, Standardize
+from refflow.bijections.autoregressive import AffineAutoregressive
 from refflow.bijections.base import Bijection
+from refflow.bijections.batch_norm import BatchNorm, Moments
 from refflow.bijections.chain import Chain, Frozen, Inverse
 from refflow.bijections.coupling import AdditiveCoupling, AffineCoupling
+from refflow.bijections.linear import LU, Orthogonal, Triangular
 from refflow.bijections.logit import Logit, Sigmoid
 from refflow.bijections.masks import Mask, alternating_mask, channel_mask, checkerboard_mask, half_mask
 from refflow.bijections.permutation import Permutation, Reverse
@@ -12,10 +15,13 @@ from refflow.bijections.reshaping import PermuteAxes, Reshape, Squeeze
 from refflow.bijections.scale_maps import SCALE_MAPS
 
 __all__ = [
+    "LU",
     "SCALE_MAPS",
     "ActNorm",
     "AdditiveCoupling",
+    "AffineAutoregressive",
     "AffineCoupling",
+    "BatchNorm",
     "Bijection",
     "Chain",
     "Concatenate",
@@ -25,6 +31,8 @@ __all__ = [
     "Logit",
     "Mask",
     "MultiScale",
+    "Moments",
+    "Orthogonal",
     "Permutation",
     "PermuteAxes",
     "Reshape",
@@ -32,6 +40,7 @@ __all__ = [
     "Sigmoid",
     "Squeeze",
     "Standardize",
+    "Triangular",
     "alternating_mask",
     "channel_mask",
     "checkerboard_mask",

@@ -6,7 +6,7 @@ import numpy as np
 
 from refflow import arrays as xp
 from refflow.arrays import Array
-from refflow.bijections.base import Bijection, batch_shape, batch_zeros
+from refflow.bijections.base import Bijection, batch_zeros, repeats
 from refflow.errors import DataError, ShapeError
 from refflow.modules import module, replace
 
@@ -131,7 +131,7 @@ class ActNorm(Bijection):
         return x, batch_zeros(x, self.rank) - self._repeats(x) * xp.sum(self.log_scale)
 
     def _repeats(self, x: Array) -> float:
-        return float(math.prod(x.shape[len(batch_shape(x, self.rank)) : -1]))
+        return repeats(x, self.rank)
 
     def initialized(self, x: Array) -> "ActNorm":
         """The ActNorm with exp(a) = 1 / std and b = -mean / std of every channel of the batch x.

@@ -72,6 +72,11 @@ def batch_zeros(x: Array, event_rank: int) -> Array:
     return xp.zeros(batch_shape(x, event_rank), like=x)
 
 
+def repeats(x: Array, event_rank: int) -> float:
+    """How many coordinates of an event of x share a channel, the last axis: 1 for vectors, H W for images."""
+    return float(math.prod(x.shape[len(batch_shape(x, event_rank)) : -1]))
+
+
 def event_size(shape: tuple[int, ...]) -> int:
     """The number of coordinates of one event."""
     return math.prod(shape)

@@ -278,6 +278,16 @@ def flip(x: BallArray, axis: int | None = None) -> BallArray:
     return BallArray(np.flip(x.elements, axis=axis))
 
 
+def tril(x: BallArray, k: int = 0) -> BallArray:
+    """The elements on and below the k-th diagonal, zeros above it."""
+    return _kept(x, np.tri(x.shape[-2], x.shape[-1], k) > 0.0)
+
+
+def triu(x: BallArray, k: int = 0) -> BallArray:
+    """The elements on and above the k-th diagonal, zeros below it."""
+    return _kept(x, np.tri(x.shape[-2], x.shape[-1], k - 1) == 0.0)
+
+
 def concat(xs: Sequence[BallArray], axis: int = 0) -> BallArray:
     """The arrays joined along an axis."""
     return BallArray(np.concatenate([operand(x) for x in xs], axis=axis))
@@ -286,6 +296,10 @@ def concat(xs: Sequence[BallArray], axis: int = 0) -> BallArray:
 def take(x: BallArray, indices: np.ndarray, axis: int) -> BallArray:
     """The elements at positions along one axis."""
     return BallArray(np.take(x.elements, indices, axis=axis))
+
+
+def _kept(x: BallArray, chosen: np.ndarray) -> BallArray:
+    return where(TruthArray(chosen, chosen), x, 0.0)
 
 
 def _moved(x: Any, move: Callable[[np.ndarray], np.ndarray]) -> Any:

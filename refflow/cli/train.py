@@ -17,7 +17,7 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Folder for model, pictures and report; NAME-flow by default.")
     ] = None,
-    model: Annotated[str, typer.Option(help="The recipe: realnvp or nice.")] = "realnvp",
+    model: Annotated[str, typer.Option(help="The recipe: realnvp, nice, maf or iaf.")] = "realnvp",
     layers: Annotated[int | None, typer.Option(help="Number of couplings.")] = None,
     hidden: Annotated[str | None, typer.Option(help="Widths of the hidden layers, such as 128,128.")] = None,
     dropout: Annotated[float | None, typer.Option(help="Dropout rate in the couplings' networks.")] = None,

@@ -1,120 +1,27 @@
-"""Named models, each with its paper."""
+"""Named models of images (H, W, C), each with its paper. Their latents are flat vectors (`MultiScale`)."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from refflow import arrays as xp
 from refflow.bijections import (
+    LU,
     ActNorm,
-    AdditiveCoupling,
     AffineCoupling,
     Bijection,
     Chain,
-    Concatenate,
-    ElementwiseAffine,
     Mask,
     MultiScale,
-    Permutation,
     Squeeze,
-    alternating_mask,
     channel_mask,
     checkerboard_mask,
-    half_mask,
 )
-from refflow.conditioners import MLP
 from refflow.convolutions import ConvNet
 from refflow.distributions import StandardNormal
 from refflow.errors import StructureError
 from refflow.flow import Flow, Seed
-from refflow.modules import replace
 from refflow.preprocessing import Dequantization
-
-MASKS = {"half": half_mask, "alternating": alternating_mask}
-
-
-def _masks(dim: int, kind: str, layers: int) -> list[Mask]:
-    """One mask a layer, of which each moves what the one before kept."""
-    if not isinstance(dim, int) or dim < 1:
-        raise StructureError(f"expected a number of dimensions dim >= 1, got {dim!r}")
-    if layers < 1:
-        raise StructureError(f"expected at least one layer, got {layers}")
-    if kind not in MASKS:
-        raise StructureError(f"expected a mask among {', '.join(MASKS)}, got {kind!r}")
-    return [MASKS[kind](dim, k % 2 == 0) for k in range(layers)]
-
-
-def nice(
-    dim: int,
-    *,
-    layers: int = 4,
-    hidden: Sequence[int] = (128, 128),
-    activation: str = "relu",
-    mask: str = "alternating",
-    context_dim: int = 0,
-    dropout: float = 0.0,
-    preprocessing: Sequence[Bijection] = (),
-    dequantization: Dequantization | None = None,
-    seed: Seed,
-    dtype: Any = "float64",
-) -> Flow:
-    """NICE (Dinh, Krueger and Bengio, 2015): additive couplings with alternating masks, then one trainable scale a
-    dimension (section 3.3), on a standard normal.
-
-    The paper uses 4 couplings of 5 hidden layers of 1000 units; the default widths here fit small data.
-    """
-    rng = np.random.default_rng(seed)
-    maps: list[Bijection] = list(preprocessing)
-    for m in _masks(dim, mask, layers):
-        net = MLP.init(
-            len(m.kept), len(m.moved), rng=rng, hidden=hidden, activation=activation, context_dim=context_dim,
-            dropout=dropout, dtype=dtype,
-        )  # fmt: skip
-        maps.append(AdditiveCoupling(m, net))
-    maps.append(ElementwiseAffine(np.zeros(dim, dtype=dtype), np.zeros(dim, dtype=dtype)))
-    return Flow(StandardNormal((dim,)), Chain(tuple(maps)), dequantization)
-
-
-def realnvp(
-    dim: int,
-    *,
-    layers: int = 8,
-    hidden: Sequence[int] = (128, 128),
-    activation: str = "relu",
-    scale: str = "tanh",
-    bound: float = 2.0,
-    mask: str = "half",
-    actnorm: bool = False,
-    shuffle: bool = False,
-    context_dim: int = 0,
-    dropout: float = 0.0,
-    preprocessing: Sequence[Bijection] = (),
-    dequantization: Dequantization | None = None,
-    seed: Seed,
-    dtype: Any = "float64",
-) -> Flow:
-    """RealNVP (Dinh, Sohl-Dickstein and Bengio, 2017) for vectors: affine couplings whose masks alternate, on a
-    standard normal. With `actnorm`, an ActNorm before each coupling; with `shuffle`, a random permutation before every
-    pair of couplings, so that the halves mix.
-
-    >>> flow = realnvp(3, layers=2, hidden=(8,), seed=0)
-    >>> flow.sample(5, seed=1).shape
-    (5, 3)
-    """
-    rng = np.random.default_rng(seed)
-    maps: list[Bijection] = list(preprocessing)
-    for k, m in enumerate(_masks(dim, mask, layers)):
-        if shuffle and k % 2 == 0 and k > 0:
-            maps.append(Permutation.random(dim, rng))
-        if actnorm:
-            maps.append(ActNorm.init(dim, dtype=dtype))
-        net = MLP.init(
-            len(m.kept), 2 * len(m.moved), rng=rng, hidden=hidden, activation=activation, context_dim=context_dim,
-            dropout=dropout, dtype=dtype,
-        )  # fmt: skip
-        maps.append(AffineCoupling(m, net, scale, bound))
-    return Flow(StandardNormal((dim,)), Chain(tuple(maps)), dequantization)
 
 
 def realnvp_image(
@@ -210,7 +117,7 @@ def glow(
         mask = channel_mask(height, width, channels)
         for _ in range(steps):
             maps.append(ActNorm.init(channels, rank=3, dtype=dtype))
-            maps.append(Permutation(tuple(int(i) for i in rng.permutation(channels)), rank=3))  # SWAP for LU(rank=3)
+            maps.append(LU.random(channels, rng, rank=3, dtype=dtype))
             net = ConvNet.init(
                 mask, 2, rng=rng, hidden=hidden, activation=activation, context_dim=context_dim, dropout=dropout,
                 dtype=dtype,
@@ -238,35 +145,3 @@ def _image_flow(
 ) -> Flow:
     body = MultiScale(tuple(levels))
     return Flow(StandardNormal(body.output_shape), Chain((*preprocessing, body)), dequantization)
-
-
-def initialize(flow: Flow, x: Any, context: Any = None) -> Flow:
-    """Return the flow with every ActNorm set from the batch x, in order: each sees what those before it make of x.
-
-    It looks into chains, multi-scale levels and concatenated pieces; what runs the other way (`Inverse`) or is `Frozen`
-    stays as it is.
-    """
-    return Flow(flow.base, _initialized(flow.bijection, x, context)[0], flow.dequantization)
-
-
-def _initialized(f: Bijection, x: Any, context: Any) -> tuple[Bijection, Any]:
-    """f with its ActNorms set, and f(x)."""
-    if isinstance(f, Chain):
-        maps = []
-        for part in f.bijections:
-            part, x = _initialized(part, x, context)
-            maps.append(part)
-        return replace(f, bijections=tuple(maps)), x
-    if isinstance(f, ActNorm):
-        f = f.initialized(x)
-    elif isinstance(f, MultiScale):
-        h, levels = x, []
-        for k, level in enumerate(f.levels):
-            level, h = _initialized(level, h, context)
-            h = f.split(h, k)[1]
-            levels.append(level)
-        f = replace(f, levels=tuple(levels))
-    elif isinstance(f, Concatenate):
-        pieces = zip(f.bijections, xp.split(x, f.sizes, axis=f.axis), strict=True)
-        f = replace(f, bijections=tuple(_initialized(g, piece, context)[0] for g, piece in pieces))
-    return f, f.forward(x, context)[0]
