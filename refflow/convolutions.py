@@ -103,7 +103,9 @@ class ConvNet(Conditioner):
 
     @property
     def _per_coordinate(self) -> int:
-        return xp.shape(self.layers[-1].bias)[0] // _output_channels(self.mask)
+        height, width, channels = self.mask.event_shape
+        moved = len(self.mask.moved) // (height * width) if self.by_channel else channels
+        return xp.shape(self.layers[-1].bias)[0] // moved
 
     def __call__(self, x: Array, context: Array | None = None) -> Array:
         activate = ACTIVATIONS[self.activation]
@@ -116,7 +118,7 @@ class ConvNet(Conditioner):
         """The network's input, `(..., H, W, channels)`."""
         batch, (height, width, _) = x.shape[:-1], self.mask.event_shape
         if self.by_channel:
-            channels = [xp.reshape(x, (*batch, height, width, _input_channels(self.mask)))]
+            channels = [xp.reshape(x, (*batch, height, width, len(self.mask.kept) // (height * width)))]
         else:
             kept = xp.asarray(self.kept, like=x)
             zeros = xp.zeros((*batch, len(self.mask.moved)), like=x)
