@@ -339,6 +339,18 @@ def test_glow_has_the_papers_steps():
     assert flow.bijection.bijections[-1].latent_shapes == ((4, 4, 6), (2, 2, 12), (1, 1, 48))
 
 
+@pytest.mark.parametrize(("sides", "scales", "levels"), [((28, 28), 2, 2), ((6, 6), 2, 1), ((5, 4), 1, None)])
+def test_the_number_of_levels_follows_the_sides(sides, scales, levels):
+    flow = refflow.realnvp_image((*sides, 1), couplings=1, hidden=(), seed=0)
+    assert len(flow.bijection.bijections[-1].levels) == scales
+    if levels is None:
+        with pytest.raises(StructureError, match="halved 1 times"):
+            refflow.glow((*sides, 1), seed=0)
+    else:
+        flow = refflow.glow((*sides, 1), steps=1, hidden=(), seed=0)
+        assert len(flow.bijection.bijections[-1].levels) == levels
+
+
 @pytest.mark.parametrize("recipe", [refflow.realnvp_image, refflow.glow])
 def test_initialize_sets_the_actnorms_of_every_level(recipe):
     """Each gives mean 0 and variance 1 in every channel on the batch that it was set from, wherever it stands."""

@@ -27,7 +27,7 @@ from refflow.preprocessing import Dequantization
 def realnvp_image(
     shape: tuple[int, int, int],
     *,
-    scales: int = 2,
+    scales: int | None = None,
     couplings: int = 3,
     hidden: Sequence[int] = (64, 64),
     activation: str = "relu",
@@ -45,14 +45,16 @@ def realnvp_image(
 
     Every scale but the last has `couplings` affine couplings with alternating checkerboard masks, a squeeze and as
     many with alternating channel masks, after which half of the channels leave; the last has one checkerboard coupling
-    more and nothing else. The paper has 3 couplings, images scaled down to 4 x 4, residual networks of 32 or 64
-    channels in 4 or 8 blocks, and batch normalisation, in whose place stands an ActNorm before each coupling
-    (`initialize` sets it).
+    more and nothing else. `scales` is 2 if not given, or 1 for sides that cannot be halved. The paper has 3 couplings,
+    images scaled down to 4 x 4, residual networks of 32 or 64 channels in 4 or 8 blocks, and batch normalisation, in
+    whose place stands an ActNorm before each coupling (`initialize` sets it).
 
     >>> flow = realnvp_image((4, 4, 1), couplings=1, hidden=(4,), seed=0)
     >>> flow.sample(3, seed=1).shape, flow.base.shape
     ((3, 4, 4, 1), (16,))
     """
+    if scales is None:
+        scales = 2 if _halvings(shape) and shape[:2] != (2, 2) else 1
     _check_levels(shape, scales, couplings, halvings=scales - 1)
     if shape[0] * shape[1] < 2 * 4 ** (scales - 1):
         raise StructureError(f"expected at least 2 pixels at the last scale, got {shape} in {scales} scales")
@@ -83,7 +85,7 @@ def realnvp_image(
 def glow(
     shape: tuple[int, int, int],
     *,
-    levels: int = 2,
+    levels: int | None = None,
     steps: int = 4,
     hidden: Sequence[int] = (64, 64),
     activation: str = "relu",
@@ -100,13 +102,16 @@ def glow(
     `steps` of ActNorm (`initialize` sets it), invertible 1 x 1 convolution and affine coupling of the channels (the
     last half moves), after which, but for the last level, half of the channels leave.
 
-    The paper has K = 32, L = 3 for images of 32 x 32, networks of 512 channels, and a trainable base; the defaults here
-    fit small images. `scale="sigmoid"` is the published code's.
+    `levels` is 2 if not given, or 1 for sides that can be halved once only. The paper has K = 32, L = 3 for images of
+    32 x 32, networks of 512 channels, and a trainable base; the defaults here fit small images. `scale="sigmoid"` is
+    the published code's.
 
     >>> flow = glow((4, 4, 1), steps=1, hidden=(4,), seed=0)
     >>> flow.encode(np.zeros((2, 4, 4, 1))).shape
     (2, 16)
     """
+    if levels is None:
+        levels = 2 if _halvings(shape) >= 2 else 1
     _check_levels(shape, levels, steps, halvings=levels)
     rng = np.random.default_rng(seed)
     blocks = []
@@ -126,6 +131,14 @@ def glow(
         shape = (height, width, channels - channels // 2)
         blocks.append(Chain(tuple(maps)))
     return _image_flow(blocks, preprocessing, dequantization)
+
+
+def _halvings(shape: tuple[int, ...]) -> int:
+    """How often height and width can be halved."""
+    n = 0
+    while len(shape) == 3 and min(shape) > 0 and all(side % 2 ** (n + 1) == 0 for side in shape[:2]):
+        n += 1
+    return n
 
 
 def _check_levels(shape: tuple[int, ...], levels: int, steps: int, halvings: int) -> None:
