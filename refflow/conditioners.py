@@ -28,7 +28,7 @@ def _gelu(x: Array) -> Array:
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "relu": lambda x: xp.maximum(x, 0.0),
+    "relu": xp.relu,
     "leaky_relu": lambda x: xp.maximum(x, xp.constant(0.01, x) * x),
     "elu": lambda x: xp.maximum(x, 0.0) + xp.expm1(xp.minimum(x, 0.0)),
     "silu": xp.silu,

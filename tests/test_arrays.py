@@ -136,6 +136,7 @@ def elementwise_cases():
     yield from unary("square", np.square)
     yield from unary("expm1", np.expm1, extremes=(-50.0, -1e-10, 1e-10, 30.0))
     yield from unary("log1p", np.log1p, low=-0.9, extremes=(-0.99, -1e-10, 1e-30, 0.499, 0.501, 1e30))
+    yield from unary("relu", lambda x: np.maximum(x, 0.0), extremes=(-1e30, -0.01, 0.01))
     yield from unary("abs", np.abs, extremes=(-1e30, -0.01, 0.01))
     # exp, then log1p or a quotient, and a sum: three roundings at most on each side; one product more in silu.
     yield from unary("softplus", lambda x: np.logaddexp(0.0, x), ulps=6, extremes=(-600.0, -40.0, -0.01, 40.0, 800.0))

@@ -45,6 +45,7 @@ from refflow.arrays.elementwise import (
     piecewise,
     power,
     real,
+    relu,
     sigmoid,
     sign,
     silu,
@@ -91,8 +92,8 @@ from refflow.arrays.tracing import Tree, leaves, primitive, rebuild, register, t
 OPERATIONS = (
     "abs add astype atan broadcast_to clip concat conv2d cos cumulative_sum diagonal diagonal_matrix divide exp "
     "expand_dims expm1 flip fold getitem linear log log1p log_sigmoid logaddexp logsumexp matmul matrix_transpose max "
-    "maximum mean min minimum multiply negative patches permute_dims piecewise power reshape sigmoid silu sin softmax "
-    "softplus solve_triangular split sqrt square squeeze stack subtract sum take tanh tril triu where"
+    "maximum mean min minimum multiply negative patches permute_dims piecewise power relu reshape sigmoid silu sin "
+    "softmax softplus solve_triangular split sqrt square squeeze stack subtract sum take tanh tril triu where"
 ).split()
 """The names of the differentiable operations; the tests walk this list."""
 
@@ -104,7 +105,7 @@ __all__ = [
     "linear", "log", "log1p", "log_sigmoid", "logaddexp", "logical_and", "logical_not", "logical_or", "logsumexp",
     "matmul", "matrix_transpose", "max", "maximum", "mean", "min", "minimum", "multiply", "namespace", "negative",
     "ones", "ones_like", "patches", "permute_dims", "pi", "piecewise", "power", "primitive", "real", "rebuild",
-    "register", "require_same_library", "reshape", "shape", "sigmoid", "sign", "silu", "sin", "softmax", "softplus",
-    "solve_triangular", "split", "sqrt", "square", "squeeze", "stack", "subtract", "sum", "take", "tanh",
-    "to_numpy", "tree_map", "tril", "triu", "value_and_grad", "where", "zeros", "zeros_like",
+    "register", "relu", "require_same_library", "reshape", "shape", "sigmoid", "sign", "silu", "sin", "softmax",
+    "softplus", "solve_triangular", "split", "sqrt", "square", "squeeze", "stack", "subtract", "sum", "take",
+    "tanh", "to_numpy", "tree_map", "tril", "triu", "value_and_grad", "where", "zeros", "zeros_like",
 ]  # fmt: skip
