@@ -1,8 +1,9 @@
 r"""Convolutional conditioners: theta = h(x_1, c) for couplings of images (H, W, C).
 
-A coupling gives its conditioner the kept coordinates as one vector and wants p parameters for every moved coordinate,
-in blocks `[theta_1 | ... | theta_p]` of m numbers, one for each moved coordinate in increasing position. In between,
-a convolution needs images. How the two meet follows from the mask:
+A coupling gives its conditioner the kept coordinates as one vector and wants p parameters for every moved coordinate:
+blocks `[theta_1 | ... | theta_p]` of m numbers, one for each moved coordinate in increasing position, or, where
+`by_coordinate` says so, m blocks of the p numbers of one moved coordinate (as spline couplings have them). In between, a
+convolution needs images. How the two meet follows from the mask:
 
 * the same channels are kept at every pixel (`channel_mask`): x_1 is an image (H, W, C_kept) as it stands, and the
   network's outputs are images (H, W, p C_moved), one block of C_moved channels for each theta_j;
@@ -70,6 +71,8 @@ class ConvNet(Conditioner):
     activation: str = "relu"
     context_dim: int = 0
     dropout: float = 0.0
+    by_coordinate: bool = False
+    """Whether the parameters of one moved coordinate stand together; if not, those of one kind do."""
     rng: np.random.Generator | None = field(default=None, metadata={"transient": True})
     by_channel: bool = field(init=False, metadata={"transient": True})
     """Whether the mask keeps the same channels at every pixel."""
@@ -128,16 +131,18 @@ class ConvNet(Conditioner):
         return channels[0] if len(channels) == 1 else xp.concat(channels, axis=-1)
 
     def _moved(self, image: Array) -> Array:
-        """The parameters `[theta_1 | ... | theta_p]` in the network's output."""
+        """The parameters of the moved coordinates in the network's output, whose channels are p blocks."""
         batch, p = image.shape[:-3], self._per_coordinate
         pixels, channels = image.shape[-3] * image.shape[-2], image.shape[-1] // p
+        theta = xp.reshape(image, (*batch, pixels, p, channels))
+        order = (0, 2, 1) if self.by_coordinate else (1, 0, 2)
         if p > 1:
-            axes = tuple(range(len(batch)))
-            image = xp.reshape(image, (*batch, pixels, p, channels))
-            image = xp.permute_dims(image, (*axes, len(batch) + 1, len(batch), len(batch) + 2))
+            theta = xp.permute_dims(theta, (*range(len(batch)), *(len(batch) + k for k in order)))
         if not self.by_channel:
-            image = xp.take(xp.reshape(image, (*batch, p, pixels * channels)), self.mask.moved, axis=-1)
-        return xp.reshape(image, (*batch, self.out_features))
+            places = (pixels * channels, p) if self.by_coordinate else (p, pixels * channels)
+            theta = xp.reshape(theta, (*batch, *places))
+            theta = xp.take(theta, self.mask.moved, axis=-2 if self.by_coordinate else -1)
+        return xp.reshape(theta, (*batch, self.out_features))
 
     @staticmethod
     def init(
@@ -150,6 +155,7 @@ class ConvNet(Conditioner):
         activation: str = "relu",
         context_dim: int = 0,
         dropout: float = 0.0,
+        by_coordinate: bool = False,
         dtype: Any = "float64",
     ) -> "ConvNet":
         """Random hidden layers of the widths (He et al., 2015), 1 x 1 but for the first, and a last layer of zeros."""
@@ -160,7 +166,7 @@ class ConvNet(Conditioner):
             for k, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
         ]
         layers.append(Conv.init(kernel, sizes[-1], per_coordinate * _output_channels(mask), rng, dtype, gain=0.0))
-        return ConvNet(mask, tuple(layers), activation, context_dim, dropout)
+        return ConvNet(mask, tuple(layers), activation, context_dim, dropout, by_coordinate)
 
 
 def _pattern(mask: Mask) -> tuple[bool, np.ndarray]:

@@ -258,6 +258,8 @@ def test_parameters_come_in_blocks(mask, p):
         at = slice(j * width, (j + 1) * width)
         alone = refflow.ConvNet(mask, (*net.layers[:-1], refflow.Conv(last.weight[..., at], last.bias[at])), "tanh")
         assert np.allclose(alone(x), out[:, j], rtol=1e-12, atol=1e-13)
+    together = refflow.ConvNet(mask, net.layers, "tanh", by_coordinate=True)
+    assert np.array_equal(together(x).reshape(2, -1, p), np.swapaxes(out, 1, 2))
 
 
 def test_outputs_see_only_their_neighbourhood():
