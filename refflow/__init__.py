@@ -51,6 +51,9 @@ from refflow.bijections import (
     Orthogonal,
     Permutation,
     PermuteAxes,
+    RationalQuadraticAutoregressive,
+    RationalQuadraticCoupling,
+    RationalQuadraticElementwise,
     Reshape,
     Reverse,
     Sigmoid,
@@ -71,7 +74,7 @@ from refflow.flow import Flow
 from refflow.masked import MaskedMLP
 from refflow.modules import Module, bind, map_arrays, module, parameters
 from refflow.preprocessing import Dequantization, standardize
-from refflow.recipes import glow, iaf, initialize, maf, nice, realnvp, realnvp_image
+from refflow.recipes import glow, iaf, initialize, maf, nice, nsf, nsf_ar, realnvp, realnvp_image
 from refflow.scoring import Score, score
 from refflow.training import Epoch, FitResult, History, fit
 
@@ -101,6 +104,9 @@ __all__ = [
     "Permutation",
     "PermuteAxes",
     "Reshape",
+    "RationalQuadraticAutoregressive",
+    "RationalQuadraticCoupling",
+    "RationalQuadraticElementwise",
     "Reverse",
     "Sigmoid",
     "Squeeze",
@@ -136,6 +142,8 @@ __all__ = [
     "initialize",
     "maf",
     "nice",
+    "nsf",
+    "nsf_ar",
     "realnvp",
     "realnvp_image",
     "Score",

@@ -2,8 +2,8 @@ r"""Convolutional conditioners: theta = h(x_1, c) for couplings of images (H, W,
 
 A coupling gives its conditioner the kept coordinates as one vector and wants p parameters for every moved coordinate:
 blocks `[theta_1 | ... | theta_p]` of m numbers, one for each moved coordinate in increasing position, or, where
-`by_coordinate` says so, m blocks of the p numbers of one moved coordinate (as spline couplings have them). In between, a
-convolution needs images. How the two meet follows from the mask:
+`by_coordinate` says so, m blocks of the p numbers of one moved coordinate (as spline couplings have them). In between,
+a convolution needs images. How the two meet follows from the mask:
 
 * the same channels are kept at every pixel (`channel_mask`): x_1 is an image (H, W, C_kept) as it stands, and the
   network's outputs are images (H, W, p C_moved), one block of C_moved channels for each theta_j;

@@ -22,13 +22,15 @@ from refflow.bijections import Logit, Reshape
 from refflow.errors import DataError, MissingExtraError
 from refflow.flow import Flow
 from refflow.modules import first_array, map_arrays
-from refflow.recipes import glow, iaf, initialize, maf, nice, realnvp, realnvp_image
+from refflow.recipes import glow, iaf, initialize, maf, nice, nsf, nsf_ar, realnvp, realnvp_image
 from refflow.scoring import Score, host_dtype, mean_log_prob, score, summary
 from refflow.storage import write_atomic
 from refflow.tasks import Task, preprocessing, real_values
 from refflow.training import History, fit
 
-RECIPES: dict[str, Callable[..., Flow]] = {"realnvp": realnvp, "nice": nice, "maf": maf, "iaf": iaf}
+RECIPES: dict[str, Callable[..., Flow]] = {
+    "realnvp": realnvp, "nice": nice, "nsf": nsf, "maf": maf, "iaf": iaf, "nsf_ar": nsf_ar,
+}  # fmt: skip
 
 IMAGE_RECIPES: dict[str, Callable[..., Flow]] = {"realnvp-image": realnvp_image, "glow": glow}
 """Those that take the shape of an image for a number of dimensions."""

@@ -59,6 +59,11 @@ def additive(mask, **options):
     return refflow.AdditiveCoupling(mask, network(mask, 1, **options))
 
 
+def spline(mask, bins=3, bound=3.0, circular=False, **options):
+    size = 3 * bins if circular else 3 * bins - 1
+    return refflow.RationalQuadraticCoupling(mask, network(mask, size, **options), bins, bound, circular)
+
+
 def autoregressive(dim, scale="tanh", *, hidden=(4,), activation="tanh", **options):
     net = refflow.MaskedMLP.init(dim, 2, rng=np.random.default_rng(0), hidden=hidden, activation=activation, **options)
     return refflow.AffineAutoregressive(net, scale)
@@ -84,8 +89,15 @@ def autoregressive_entries():
         autoregressive(3, "exp", hidden=(5, 4), degrees=(2, 3, 1), context_dim=2),
         (3,),
     )
+    net = refflow.MaskedMLP.init(
+        3, 8, rng=np.random.default_rng(0), degrees=(3, 1, 2), hidden=(4,), activation="tanh", context_dim=1
+    )
+    yield Entry("spline autoregressive, any order, context", refflow.RationalQuadraticAutoregressive(net, 3, 3.0), (3,))
+    net = refflow.MaskedMLP.init(1, 5, rng=np.random.default_rng(0), hidden=())
+    yield Entry("spline autoregressive, D = 1", refflow.RationalQuadraticAutoregressive(net, 2, 2.0), (1,))
     yield Entry("inverse autoregressive", refflow.Inverse(autoregressive(2, "sigmoid", hidden=())), (2,))
     yield Entry("maf", refflow.maf(3, layers=2, hidden=(4,), actnorm=True, linear="lu", seed=0).bijection, (3,))
+    yield Entry("nsf_ar", refflow.nsf_ar(2, layers=2, hidden=(3,), bins=2, seed=0).bijection, (2,))
     yield Entry("iaf, context", refflow.iaf(2, layers=2, hidden=(3,), context_dim=1, seed=0).bijection, (2,))
 
 
@@ -149,6 +161,21 @@ def entries():
     yield Entry("realnvp", refflow.realnvp(3, layers=4, hidden=(4,), actnorm=True, linear="lu", seed=0).bijection, (3,))
     yield Entry("realnvp, context", refflow.realnvp(2, layers=3, hidden=(3,), context_dim=2, seed=0).bijection, (2,))
     yield Entry("realnvp, D = 1", refflow.realnvp(1, layers=2, hidden=(3,), seed=0).bijection, (1,))
+    yield Entry("spline coupling", spline(half), (4,))
+    yield Entry("spline coupling, D = 1", spline(one, bins=2, bound=2.0), (1,))
+    yield Entry("spline coupling, images, context", spline(board, hidden=(3,), bins=2, context_dim=1), (2, 3, 2))
+    yield Entry("spline coupling, circular", spline(odd, bound=1.0, circular=True), (5,), (-1.0, 1.0), (-1.0, 1.0))
+    elementwise = refflow.RationalQuadraticElementwise.init
+    yield Entry("elementwise spline", elementwise((3,), bins=5, bound=3.0), (3,))
+    yield Entry("elementwise spline, images", elementwise((2, 1, 2), bins=2, bound=2.0), (2, 1, 2))
+    yield Entry(
+        "elementwise spline, circular",
+        elementwise((2,), bins=3, bound=2.0, circular=True),
+        (2,),
+        (-2.0, 2.0),
+        (-2.0, 2.0),
+    )
+    yield Entry("nsf", refflow.nsf(3, layers=3, hidden=(4,), bins=3, context_dim=1, seed=0).bijection, (3,))
     yield Entry("nice", refflow.nice(5, layers=3, hidden=(4,), seed=0).bijection, (5,))
     yield from linear_entries()
     yield from autoregressive_entries()

@@ -130,14 +130,14 @@ def test_images_are_mapped_pixel_by_pixel(name):
 
 @EACH
 def test_normal_densities_in_closed_form(name):
-    """x = W^-1 (z - b) is normal with mean -W^-1 b and covariance (W^T W)^-1."""
-    f = MAPS[name](1)
+    """x = W^-1 (z - b) is normal with mean -W^-1 b and covariance (W^T W)^-1. SciPy loses cond(W)^2, so W is mild."""
+    f = refflow.map_arrays(lambda a: 0.25 * a, MAPS[name](1))
     w, b = dense(f, 4)
     inverse = np.linalg.inv(w)
     x = f.inverse(RNG.normal(size=(20, 4)))[0]
-    expected = multivariate_normal(-inverse @ b, inverse @ inverse.T, allow_singular=False).logpdf(x)
+    expected = multivariate_normal(-inverse @ b, inverse @ inverse.T).logpdf(x)
     got = refflow.Flow(refflow.StandardNormal((4,)), f).log_prob(x)
-    assert np.allclose(got, expected, rtol=1e-12, atol=1e-12 * np.linalg.cond(w) ** 2)
+    assert np.allclose(got, expected, rtol=1e-12, atol=1e-12)
 
 
 @EACH

@@ -58,6 +58,7 @@ from refflow.arrays.elementwise import (
     where,
 )
 from refflow.arrays.linalg import diagonal, diagonal_matrix, solve_triangular, tril, triu
+from refflow.arrays.lookup import between, pick
 from refflow.arrays.namespaces import (
     Array,
     device,
@@ -67,9 +68,12 @@ from refflow.arrays.namespaces import (
     require_same_library,
     to_numpy,
 )
+from refflow.arrays.rational import log_slope, rational_quadratic, shares
 from refflow.arrays.reductions import all, any, cumulative_sum, logsumexp, max, mean, min, softmax
 from refflow.arrays.shapes import (
     astype,
+    bring_first,
+    bring_last,
     broadcast_to,
     concat,
     expand_dims,
@@ -90,22 +94,24 @@ from refflow.arrays.shapes import (
 from refflow.arrays.tracing import Tree, leaves, primitive, rebuild, register, tree_map, value_and_grad
 
 OPERATIONS = (
-    "abs add astype atan broadcast_to clip concat conv2d cos cumulative_sum diagonal diagonal_matrix divide exp "
-    "expand_dims expm1 flip fold getitem linear log log1p log_sigmoid logaddexp logsumexp matmul matrix_transpose max "
-    "maximum mean min minimum multiply negative patches permute_dims piecewise power relu reshape sigmoid silu sin "
-    "softmax softplus solve_triangular split sqrt square squeeze stack subtract sum take tanh tril triu where"
+    "abs add astype atan bring_first bring_last broadcast_to clip concat conv2d cos cumulative_sum diagonal "
+    "diagonal_matrix divide exp expand_dims expm1 flip fold getitem linear log log1p log_sigmoid logaddexp logsumexp "
+    "matmul matrix_transpose max maximum mean min minimum multiply negative patches permute_dims pick piecewise power "
+    "relu reshape sigmoid silu sin softmax softplus solve_triangular split sqrt square squeeze stack subtract sum "
+    "take tanh tril triu where"
 ).split()
 """The names of the differentiable operations; the tests walk this list."""
 
 __all__ = [
-    "Array", "OPERATIONS", "Tree", "abs", "add", "all", "any", "arange", "asarray", "astype", "atan",
-    "broadcast_to", "clip", "concat", "constant", "conv2d", "cos", "cumulative_sum", "device", "diagonal",
-    "diagonal_matrix", "divide", "equal", "exp", "expand_dims", "expm1", "flip", "fold", "full", "getitem",
-    "greater", "greater_equal", "is_array", "isfinite", "isnan", "leaves", "less", "less_equal", "library",
-    "linear", "log", "log1p", "log_sigmoid", "logaddexp", "logical_and", "logical_not", "logical_or", "logsumexp",
-    "matmul", "matrix_transpose", "max", "maximum", "mean", "min", "minimum", "multiply", "namespace", "negative",
-    "ones", "ones_like", "patches", "permute_dims", "pi", "piecewise", "power", "primitive", "real", "rebuild",
-    "register", "relu", "require_same_library", "reshape", "shape", "sigmoid", "sign", "silu", "sin", "softmax",
-    "softplus", "solve_triangular", "split", "sqrt", "square", "squeeze", "stack", "subtract", "sum", "take",
-    "tanh", "to_numpy", "tree_map", "tril", "triu", "value_and_grad", "where", "zeros", "zeros_like",
+    "Array", "OPERATIONS", "Tree", "abs", "add", "all", "any", "arange", "asarray", "astype", "atan", "between",
+    "bring_first", "bring_last", "broadcast_to", "clip", "concat", "constant", "conv2d", "cos", "cumulative_sum",
+    "device", "diagonal", "diagonal_matrix", "divide", "equal", "exp", "expand_dims", "expm1", "flip", "fold",
+    "full", "getitem", "greater", "greater_equal", "is_array", "isfinite", "isnan", "leaves", "less", "less_equal",
+    "library", "linear", "log", "log1p", "log_sigmoid", "log_slope", "logaddexp", "logical_and", "logical_not",
+    "logical_or", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean", "min", "minimum", "multiply",
+    "namespace", "negative", "ones", "ones_like", "patches", "permute_dims", "pi", "pick", "piecewise", "power",
+    "primitive", "rational_quadratic", "real", "rebuild", "register", "relu", "require_same_library", "reshape",
+    "shape", "shares", "sigmoid", "sign", "silu", "sin", "softmax", "softplus", "solve_triangular", "split", "sqrt",
+    "square", "squeeze", "stack", "subtract", "sum", "take", "tanh", "to_numpy", "tree_map", "tril", "triu",
+    "value_and_grad", "where", "zeros", "zeros_like",
 ]  # fmt: skip

@@ -1,7 +1,9 @@
 """Reductions and scans beyond the sum."""
 
 import math
+from collections.abc import Callable
 
+import numpy as np
 from autograd.extend import defvjp
 from autograd.tracer import getval
 
@@ -45,6 +47,11 @@ defvjp(min, _extremum_vjp)
 @primitive
 def cumulative_sum(x: Array, axis: int = -1) -> Array:
     """The running sum along one axis, in the dtype of x."""
+    if isinstance(x, np.ndarray) and axis == 0 and x.ndim > 1:  # whole rows at a time: NumPy goes column by column
+        total = x.copy()
+        for i in range(1, len(x)):
+            total[i] += total[i - 1]
+        return total
     return namespace(x).cumulative_sum(x, axis=axis, dtype=x.dtype)
 
 
@@ -66,10 +73,19 @@ def logsumexp(x: Array, axis: Axis = -1, keepdims: bool = False) -> Array:
     return total if keepdims else reshape(total, kept)
 
 
+@primitive
 def softmax(x: Array, axis: int = -1) -> Array:
-    """exp(x_i) / sum_j exp(x_j)."""
+    """p_i = exp(x_i) / sum_j exp(x_j)."""
     e = exp(subtract(x, _shift(x, axis)))
     return divide(e, sum(e, axis=axis, keepdims=True))
+
+
+def _softmax_vjp(ans: Array, x: Array, axis: int = -1) -> Callable[[Array], Array]:
+    """dp_i/dx_j = p_i (delta_ij - p_j)."""
+    return lambda g: multiply(ans, subtract(g, sum(multiply(g, ans), axis=axis, keepdims=True)))
+
+
+defvjp(softmax, _softmax_vjp)
 
 
 def any(x: Array) -> bool:

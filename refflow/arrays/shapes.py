@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from autograd.core import defvjp_argnums
 from autograd.extend import defvjp
 from autograd.tracer import getval
@@ -108,6 +109,26 @@ def _inverse_order(order: Sequence[int]) -> tuple[int, ...]:
 
 
 defvjp(permute_dims, lambda ans, x, axes: lambda g: permute_dims(g, _inverse_order([a % len(axes) for a in axes])))
+
+
+@primitive
+def bring_first(x: Array) -> Array:
+    """The last axis before all others, and so in memory too: there, what runs along it runs over whole rows."""
+    xp, axes = namespace(x), range(len(x.shape))
+    moved = xp.permute_dims(x, (axes[-1], *axes[:-1]))
+    return np.ascontiguousarray(moved) if isinstance(x, np.ndarray) else moved
+
+
+@primitive
+def bring_last(x: Array) -> Array:
+    """The first axis after all others: the inverse of `bring_first`."""
+    xp, axes = namespace(x), range(len(x.shape))
+    moved = xp.permute_dims(x, (*axes[1:], 0))
+    return np.ascontiguousarray(moved) if isinstance(x, np.ndarray) else moved
+
+
+defvjp(bring_first, lambda ans, x: lambda g: bring_last(g))
+defvjp(bring_last, lambda ans, x: lambda g: bring_first(g))
 
 
 @primitive

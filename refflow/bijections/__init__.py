@@ -1,7 +1,7 @@
 """The maps, one file a family: equations, inverse, log-determinant."""
 
 from refflow.bijections.affine import ActNorm, ElementwiseAffine, Standardize
-from refflow.bijections.autoregressive import AffineAutoregressive
+from refflow.bijections.autoregressive import AffineAutoregressive, RationalQuadraticAutoregressive
 from refflow.bijections.base import Bijection
 from refflow.bijections.batch_norm import BatchNorm, Moments
 from refflow.bijections.chain import Chain, Frozen, Inverse
@@ -13,6 +13,7 @@ from refflow.bijections.permutation import Permutation, Reverse
 from refflow.bijections.pieces import Concatenate, MultiScale
 from refflow.bijections.reshaping import PermuteAxes, Reshape, Squeeze
 from refflow.bijections.scale_maps import SCALE_MAPS
+from refflow.bijections.splines import RationalQuadraticCoupling, RationalQuadraticElementwise
 
 __all__ = [
     "LU",
@@ -36,6 +37,9 @@ __all__ = [
     "Permutation",
     "PermuteAxes",
     "Reshape",
+    "RationalQuadraticAutoregressive",
+    "RationalQuadraticCoupling",
+    "RationalQuadraticElementwise",
     "Reverse",
     "Sigmoid",
     "Squeeze",

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from refflow import arrays as xp
 from refflow.arrays import Array
 from refflow.bijections.base import Bijection, batch_zeros
+from refflow.bijections.rational_quadratic import check_spline, inverse_spline, raw_size, spline
 from refflow.bijections.scale_maps import SCALE_MAPS, check_scale_map
 from refflow.errors import StructureError
 from refflow.masked import MaskedMLP, of_coordinate
@@ -96,3 +97,39 @@ class AffineAutoregressive(_Autoregressive):
         half = xp.shape(theta)[-1] // 2
         a, t = xp.split(theta, (half, half), axis=-1)
         return SCALE_MAPS[self.scale](a, self.bound), t
+
+
+@module
+class RationalQuadraticAutoregressive(_Autoregressive):
+    r"""The autoregressive layer of neural spline flows (Durkan, Bekasov, Murray and Papamakarios, 2019, section 3.2).
+    With g the monotone spline of `rational_quadratic` and x_<i the coordinates of smaller degree than x_i,
+
+        y_i = g(x_i; theta_i),   theta_i = theta_i(x_<i)                           (1)
+        log|det dy/dx| = sum_i log g'(x_i; theta_i)                                (2)
+        x_i = g^-1(y_i; theta_i), by increasing degree: D passes                   (3)
+
+    The conditioner returns P = 3K - 1 blocks of D, `(..., P D)`: output p D + i is number p of theta_i, in the layout
+    `[widths K | heights K | slopes K - 1]`. Outside [-B, B] g is the identity, and g is increasing for every theta
+    (lemma in `rational_quadratic`): the map is onto and one to one whatever the weights.
+    """
+
+    conditioner: MaskedMLP
+    bins: int = 8
+    bound: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_spline(self.bins, self.bound)
+        _check(self.conditioner, per_coordinate=raw_size(self.bins))
+
+    def forward(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
+        raw = self.conditioner(x, context)
+        blocks = xp.reshape(raw, (*raw.shape[:-1], raw_size(self.bins), self.conditioner.in_features))
+        y, log_slope = spline(x, xp.matrix_transpose(blocks), self.bound)  # (1)
+        return y, xp.sum(log_slope, axis=-1)  # (2)
+
+    def inverse(self, y: Array, context: Array | None = None) -> tuple[Array, Array]:
+        return solve_by_degree(self.conditioner, self._undone, y, context)
+
+    def _undone(self, y: Array, theta: Array) -> tuple[Array, Array]:
+        """x_i and log dx_i/dy_i at y_i, all of one coordinate."""
+        return inverse_spline(y, xp.expand_dims(theta, -2), self.bound)  # (3), (2)

@@ -18,7 +18,7 @@ def train(
         Path | None, typer.Option(help="Folder for model, pictures and report; NAME-flow by default.")
     ] = None,
     model: Annotated[
-        str, typer.Option(help="The recipe: realnvp, nice, maf or iaf; of images realnvp-image or glow.")
+        str, typer.Option(help="The recipe: realnvp, nice, nsf, maf, iaf, nsf_ar; of images realnvp-image or glow.")
     ] = "realnvp",
     layers: Annotated[int | None, typer.Option(help="Number of couplings (of images: a level).")] = None,
     hidden: Annotated[str | None, typer.Option(help="Widths of the hidden layers, such as 128,128.")] = None,

@@ -154,7 +154,16 @@ def row_independence(f: Any, x: np.ndarray, context: Context = None) -> Finding:
 
 @np.errstate(all="ignore")
 def nan_stays(f: Any, x: np.ndarray, context: Context = None) -> Finding:
-    """A row with a NaN in it gives a row with a NaN in it: nothing turns it into a number that looks like an answer."""
+    """A row with a NaN in it gives a row with a NaN in it: nothing turns it into a number that looks like an answer.
+
+    And none arises by itself: where x and f(x) are finite, log_det is not NaN, as log det J would be for log|det J|.
+    Laws that compare would find nothing there to compare.
+    """
+    y, log_det = forward(f, x, context)
+    finite = np.isfinite(x).reshape(len(x), -1).all(axis=1) & np.isfinite(np.asarray(y)).reshape(len(x), -1).all(axis=1)
+    lost = np.flatnonzero(finite & np.isnan(np.broadcast_to(np.asarray(log_det), (len(x),))))
+    if lost.size:
+        raise _violated("nan_stays", f"x = {x[lost[0]].tolist()} has a log-determinant that is NaN")
     points = np.array(x)
     points.reshape(len(x), -1)[:, -1] = np.nan
     y, _ = forward(f, points, context)
