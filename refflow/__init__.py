@@ -66,7 +66,7 @@ from refflow.bijections import (
     half_mask,
 )
 from refflow.conditioners import MLP, Conditioner, Linear, ResidualNet
-from refflow.convolutions import Conv, ConvNet
+from refflow.convolutions import Conv, ConvNet, ConvResidualNet
 from refflow.distributions import DiagonalNormal, Distribution, StandardNormal
 from refflow.errors import RefflowError
 from refflow.files import load, register
@@ -120,6 +120,7 @@ __all__ = [
     "Conditioner",
     "Conv",
     "ConvNet",
+    "ConvResidualNet",
     "Linear",
     "MaskedMLP",
     "ResidualNet",

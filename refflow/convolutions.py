@@ -15,6 +15,7 @@ Context columns are channels that are the same at every pixel. The channels of t
 `[x_1 or b * x | b if scattered | c]`.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
@@ -58,43 +59,36 @@ class Conv(Module):
         return Conv(weight.astype(dtype), np.zeros(c_out, dtype=dtype))
 
 
-@module
-class ConvNet(Conditioner):
-    """h_0 = image(x, c), h_k = a(conv_k(h_{k-1})), theta = moved(conv_{K+1}(h_K)), image and moved as above.
-
-    In the recipes conv_1 and conv_{K+1} are 3 x 3, those between 1 x 1 (Kingma and Dhariwal, 2018, section 4). The last
-    starts at zero. Dropout, if any, follows each activation while training.
-    """
+class _OfImages(Conditioner):
+    """What the convolutional networks share: how they meet the mask."""
 
     mask: Mask
-    layers: tuple[Conv, ...]
-    activation: str = "relu"
-    context_dim: int = 0
-    dropout: float = 0.0
-    by_coordinate: bool = False
-    """Whether the parameters of one moved coordinate stand together; if not, those of one kind do."""
-    rng: np.random.Generator | None = field(default=None, metadata={"transient": True})
-    by_channel: bool = field(init=False, metadata={"transient": True})
-    """Whether the mask keeps the same channels at every pixel."""
-    kept: np.ndarray = field(init=False, metadata={"transient": True})
-    """The mask b as an image (H, W, C) of zeros and ones, 1 where kept; (H, W, 1) if all its channels are equal."""
+    by_coordinate: bool
+    by_channel: bool
+    kept: np.ndarray
 
-    def __post_init__(self) -> None:
-        activation_function(self.activation)
-        if not 0.0 <= self.dropout < 1.0:
-            raise StructureError(f"expected a dropout rate in [0, 1), got {self.dropout}")
+    def _fit(self, layers: Sequence[Conv], dropout: float, activation: str) -> None:
+        """Check the layers, each of which takes what the one before gives, and look at the mask once."""
+        activation_function(activation)
+        if not 0.0 <= dropout < 1.0:
+            raise StructureError(f"expected a dropout rate in [0, 1), got {dropout}")
         by_channel, kept = _pattern(self.mask)
         object.__setattr__(self, "by_channel", by_channel)
         object.__setattr__(self, "kept", kept)
         c_in = _input_channels(self.mask) + self.context_dim
-        for layer in self.layers:
+        for layer in layers:
             if xp.shape(layer.weight)[2] != c_in:
                 raise ShapeError(f"expected a layer of {c_in} input channels, got {xp.shape(layer.weight)}")
             c_in = xp.shape(layer.bias)[0]
-        if not self.layers or c_in % _output_channels(self.mask):
+        if not layers or c_in % _output_channels(self.mask):
             raise StructureError(
                 f"expected layers, the last of a multiple of {_output_channels(self.mask)} channels, got {c_in}"
             )
+
+    @property
+    @abstractmethod
+    def _final(self) -> Conv:
+        """The last layer."""
 
     @property
     def in_features(self) -> int:
@@ -108,14 +102,7 @@ class ConvNet(Conditioner):
     def _per_coordinate(self) -> int:
         height, width, channels = self.mask.event_shape
         moved = len(self.mask.moved) // (height * width) if self.by_channel else channels
-        return xp.shape(self.layers[-1].bias)[0] // moved
-
-    def __call__(self, x: Array, context: Array | None = None) -> Array:
-        activate = ACTIVATIONS[self.activation]
-        h = self._image(x, context)
-        for layer in self.layers[:-1]:
-            h = dropped(activate(layer(h)), self.dropout, self.rng)
-        return self._moved(self.layers[-1](h))
+        return xp.shape(self._final.bias)[0] // moved
 
     def _image(self, x: Array, context: Array | None) -> Array:
         """The network's input, `(..., H, W, channels)`."""
@@ -144,6 +131,42 @@ class ConvNet(Conditioner):
             theta = xp.take(theta, self.mask.moved, axis=-2 if self.by_coordinate else -1)
         return xp.reshape(theta, (*batch, self.out_features))
 
+
+@module
+class ConvNet(_OfImages):
+    """h_0 = image(x, c), h_k = a(conv_k(h_{k-1})), theta = moved(conv_{K+1}(h_K)), image and moved as above.
+
+    In the recipes conv_1 and conv_{K+1} are 3 x 3, those between 1 x 1 (Kingma and Dhariwal, 2018, section 4). The last
+    starts at zero. Dropout, if any, follows each activation while training.
+    """
+
+    mask: Mask
+    layers: tuple[Conv, ...]
+    activation: str = "relu"
+    context_dim: int = 0
+    dropout: float = 0.0
+    by_coordinate: bool = False
+    """Whether the parameters of one moved coordinate stand together; if not, those of one kind do."""
+    rng: np.random.Generator | None = field(default=None, metadata={"transient": True})
+    by_channel: bool = field(init=False, metadata={"transient": True})
+    """Whether the mask keeps the same channels at every pixel."""
+    kept: np.ndarray = field(init=False, metadata={"transient": True})
+    """The mask b as an image (H, W, C) of zeros and ones, 1 where kept; (H, W, 1) if all its channels are equal."""
+
+    def __post_init__(self) -> None:
+        self._fit(self.layers, self.dropout, self.activation)
+
+    @property
+    def _final(self) -> Conv:
+        return self.layers[-1]
+
+    def __call__(self, x: Array, context: Array | None = None) -> Array:
+        activate = ACTIVATIONS[self.activation]
+        h = self._image(x, context)
+        for layer in self.layers[:-1]:
+            h = dropped(activate(layer(h)), self.dropout, self.rng)
+        return self._moved(self.layers[-1](h))
+
     @staticmethod
     def init(
         mask: Mask,
@@ -167,6 +190,71 @@ class ConvNet(Conditioner):
         ]
         layers.append(Conv.init(kernel, sizes[-1], per_coordinate * _output_channels(mask), rng, dtype, gain=0.0))
         return ConvNet(mask, tuple(layers), activation, context_dim, dropout, by_coordinate)
+
+
+@module
+class ConvResidualNet(_OfImages):
+    """The residual network of images (He et al., 2016, pre-activation form; Dinh et al., 2017, section 3.4)
+
+        h_0 = conv_in(image(x, c)),   h_k = h_{k-1} + V_k(a(U_k(a(h_{k-1})))),   theta = moved(conv_out(a(h_K))).
+
+    `blocks` holds U_1, V_1, U_2, V_2, ... in that order. In `init` U_k is k x k and V_k is 1 x 1. Dropout, if any,
+    precedes each V_k while training.
+    """
+
+    mask: Mask
+    first: Conv
+    blocks: tuple[Conv, ...]
+    last: Conv
+    activation: str = "relu"
+    context_dim: int = 0
+    dropout: float = 0.0
+    by_coordinate: bool = False
+    """As in `ConvNet`."""
+    rng: np.random.Generator | None = field(default=None, metadata={"transient": True})
+    by_channel: bool = field(init=False, metadata={"transient": True})
+    kept: np.ndarray = field(init=False, metadata={"transient": True})
+
+    def __post_init__(self) -> None:
+        self._fit((self.first, *self.blocks, self.last), self.dropout, self.activation)
+        width = xp.shape(self.first.bias)
+        if len(self.blocks) % 2 or any(xp.shape(v.bias) != width for v in self.blocks[1::2]):
+            raise StructureError(f"expected blocks (U_1, V_1, ...) from {width[0]} channels to as many")
+
+    @property
+    def _final(self) -> Conv:
+        return self.last
+
+    def __call__(self, x: Array, context: Array | None = None) -> Array:
+        activate = ACTIVATIONS[self.activation]
+        h = self.first(self._image(x, context))
+        for u, v in zip(self.blocks[0::2], self.blocks[1::2], strict=True):
+            h = h + v(dropped(activate(u(activate(h))), self.dropout, self.rng))
+        return self._moved(self.last(activate(h)))
+
+    @staticmethod
+    def init(
+        mask: Mask,
+        per_coordinate: int,
+        *,
+        rng: np.random.Generator,
+        width: int = 32,
+        blocks: int = 2,
+        kernel: int = 3,
+        activation: str = "relu",
+        context_dim: int = 0,
+        dropout: float = 0.0,
+        by_coordinate: bool = False,
+        dtype: Any = "float64",
+    ) -> "ConvResidualNet":
+        """Random layers, each block's V small enough that depth does not grow h, and a last layer of zeros."""
+        inner: list[Conv] = []
+        for _ in range(blocks):
+            inner.append(Conv.init(kernel, width, width, rng, dtype, gain=2.0**0.5))
+            inner.append(Conv.init(1, width, width, rng, dtype, gain=1.0 / max(blocks, 1) ** 0.5))
+        first = Conv.init(kernel, _input_channels(mask) + context_dim, width, rng, dtype)
+        last = Conv.init(kernel, width, per_coordinate * _output_channels(mask), rng, dtype, gain=0.0)
+        return ConvResidualNet(mask, first, tuple(inner), last, activation, context_dim, dropout, by_coordinate)
 
 
 def _pattern(mask: Mask) -> tuple[bool, np.ndarray]:

@@ -219,6 +219,10 @@ def image_entries():
         refflow.AdditiveCoupling(refflow.Mask((2, 1, 2), (1, 2)), conv(refflow.Mask((2, 1, 2), (1, 2)), 1)),
         (2, 1, 2),
     )
+    net = refflow.ConvResidualNet.init(
+        board, 2, rng=np.random.default_rng(0), width=2, blocks=1, kernel=1, activation="silu", context_dim=1
+    )
+    yield Entry("affine coupling, residual convolution, context", refflow.AffineCoupling(board, net), (2, 2, 1))
     yield Entry(
         "multi-scale",
         refflow.MultiScale(

@@ -70,6 +70,9 @@ FLOWS = {
     "convolutions float32": lambda: noisy(
         refflow.realnvp_image((4, 4, 1), couplings=1, hidden=(3,), dropout=0.1, seed=0, dtype="float32")
     ),
+    "residual convolutions": lambda: noisy(
+        refflow.realnvp_image((2, 2, 1), couplings=1, hidden=(3,), blocks=1, seed=0)
+    ),
     "shapes": lambda: normal(
         refflow.Concatenate((refflow.Reshape((2, 2), (2, 2)), refflow.PermuteAxes((2, 2), (1, 0))), (2, 2)),
         refflow.Reshape((2, 4), (8,)),

@@ -302,6 +302,29 @@ def test_networks_that_do_not_fit_are_refused(change, error):
         change(mask, refflow.ConvNet.init(mask, 2, rng=RNG, hidden=(3,)))
 
 
+def test_residual_networks_are_their_equation():
+    """theta = conv_out(a(h_1)), h_1 = h_0 + V(a(U(a(h_0)))), h_0 = conv_in(image)."""
+    mask = refflow.channel_mask(3, 3, 4)
+    net = refflow.ConvResidualNet.init(mask, 1, rng=RNG, width=3, blocks=1, activation="tanh")
+    net = filled(net, 0.5)
+    x = RNG.normal(size=(2, 3, 3, 4))
+    for n in range(2):
+        h = convolved(x[n][..., :2], net.first)
+        h = h + convolved(np.tanh(convolved(np.tanh(h), net.blocks[0])), net.blocks[1])
+        want = convolved(np.tanh(h), net.last).ravel()
+        assert np.allclose(net(mask.split(x)[0])[n], want, rtol=1e-12, atol=1e-13)
+    with pytest.raises(StructureError, match="blocks"):
+        refflow.ConvResidualNet(mask, net.first, net.blocks[:1], net.last)
+    flow = refflow.realnvp_image((4, 4, 1), couplings=1, hidden=(3,), blocks=2, seed=0)
+    nets = [
+        f.conditioner
+        for level in flow.bijection.bijections[-1].levels
+        for f in level.bijections
+        if hasattr(f, "conditioner")
+    ]
+    assert all(isinstance(n, refflow.ConvResidualNet) and len(n.blocks) == 4 for n in nets)
+
+
 def test_dropout_is_for_training_alone():
     mask = refflow.checkerboard_mask(4, 4)
     net = filled(refflow.ConvNet.init(mask, 2, rng=RNG, hidden=(16,), dropout=0.5))

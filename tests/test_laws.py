@@ -151,4 +151,4 @@ def test_the_registry_has_every_exported_map():
         refflow.modules.map_modules(note, entry.map)
     exported = {v for v in vars(refflow).values() if isinstance(v, type) and issubclass(v, refflow.Bijection)}
     assert exported - listed == {refflow.Bijection}
-    assert {refflow.MLP, refflow.ResidualNet, refflow.ConvNet} <= listed
+    assert {refflow.MLP, refflow.ResidualNet, refflow.ConvNet, refflow.ConvResidualNet} <= listed

@@ -17,7 +17,8 @@ from refflow.bijections import (
     channel_mask,
     checkerboard_mask,
 )
-from refflow.convolutions import ConvNet
+from refflow.conditioners import Conditioner
+from refflow.convolutions import ConvNet, ConvResidualNet
 from refflow.distributions import StandardNormal
 from refflow.errors import StructureError
 from refflow.flow import Flow, Seed
@@ -30,6 +31,7 @@ def realnvp_image(
     scales: int | None = None,
     couplings: int = 3,
     hidden: Sequence[int] = (64, 64),
+    blocks: int = 0,
     activation: str = "relu",
     scale: str = "tanh",
     bound: float = 2.0,
@@ -45,9 +47,11 @@ def realnvp_image(
 
     Every scale but the last has `couplings` affine couplings with alternating checkerboard masks, a squeeze and as
     many with alternating channel masks, after which half of the channels leave; the last has one checkerboard coupling
-    more and nothing else. `scales` is 2 if not given, or 1 for sides that cannot be halved. The paper has 3 couplings,
-    images scaled down to 4 x 4, residual networks of 32 or 64 channels in 4 or 8 blocks, and batch normalisation, in
-    whose place stands an ActNorm before each coupling (`initialize` sets it).
+    more and nothing else. `scales` is 2 if not given, or 1 for sides that cannot be halved. Networks are plain, of the
+    `hidden` widths, or residual with so many `blocks` of hidden[0] channels.
+
+    The paper has 3 couplings, images scaled down to 4 x 4, residual networks of 32 or 64 channels in 2 to 8 blocks, and
+    batch normalisation, in whose place stands an ActNorm before each coupling (`initialize` sets it).
 
     >>> flow = realnvp_image((4, 4, 1), couplings=1, hidden=(4,), seed=0)
     >>> flow.sample(3, seed=1).shape, flow.base.shape
@@ -59,12 +63,13 @@ def realnvp_image(
     if shape[0] * shape[1] < 2 * 4 ** (scales - 1):
         raise StructureError(f"expected at least 2 pixels at the last scale, got {shape} in {scales} scales")
     rng = np.random.default_rng(seed)
+    network: dict[str, Any] = {
+        "rng": rng, "hidden": hidden, "blocks": blocks, "activation": activation, "context_dim": context_dim,
+        "dropout": dropout, "dtype": dtype,
+    }  # fmt: skip
 
     def coupling(mask: Mask) -> list[Bijection]:
-        net = ConvNet.init(
-            mask, 2, rng=rng, hidden=hidden, activation=activation, context_dim=context_dim, dropout=dropout,
-            dtype=dtype,
-        )  # fmt: skip
+        net = _network(mask, **network)
         norm: list[Bijection] = [ActNorm.init(mask.event_shape[-1], rank=3, dtype=dtype)] if actnorm else []
         return [*norm, AffineCoupling(mask, net, scale, bound)]
 
@@ -88,6 +93,7 @@ def glow(
     levels: int | None = None,
     steps: int = 4,
     hidden: Sequence[int] = (64, 64),
+    blocks: int = 0,
     activation: str = "relu",
     scale: str = "tanh",
     bound: float = 2.0,
@@ -104,7 +110,7 @@ def glow(
 
     `levels` is 2 if not given, or 1 for sides that can be halved once only. The paper has K = 32, L = 3 for images of
     32 x 32, networks of 512 channels, and a trainable base; the defaults here fit small images. `scale="sigmoid"` is
-    the published code's.
+    the published code's. Networks as in `realnvp_image`.
 
     >>> flow = glow((4, 4, 1), steps=1, hidden=(4,), seed=0)
     >>> flow.encode(np.zeros((2, 4, 4, 1))).shape
@@ -114,7 +120,11 @@ def glow(
         levels = 2 if _halvings(shape) >= 2 else 1
     _check_levels(shape, levels, steps, halvings=levels)
     rng = np.random.default_rng(seed)
-    blocks = []
+    network: dict[str, Any] = {
+        "rng": rng, "hidden": hidden, "blocks": blocks, "activation": activation, "context_dim": context_dim,
+        "dropout": dropout, "dtype": dtype,
+    }  # fmt: skip
+    made = []
     for _ in range(levels):
         squeeze = Squeeze(shape)
         maps: list[Bijection] = [squeeze]
@@ -123,14 +133,18 @@ def glow(
         for _ in range(steps):
             maps.append(ActNorm.init(channels, rank=3, dtype=dtype))
             maps.append(LU.random(channels, rng, rank=3, dtype=dtype))
-            net = ConvNet.init(
-                mask, 2, rng=rng, hidden=hidden, activation=activation, context_dim=context_dim, dropout=dropout,
-                dtype=dtype,
-            )  # fmt: skip
+            net = _network(mask, **network)
             maps.append(AffineCoupling(mask, net, scale, bound))
         shape = (height, width, channels - channels // 2)
-        blocks.append(Chain(tuple(maps)))
-    return _image_flow(blocks, preprocessing, dequantization)
+        made.append(Chain(tuple(maps)))
+    return _image_flow(made, preprocessing, dequantization)
+
+
+def _network(mask: Mask, *, hidden: Sequence[int], blocks: int, **options: Any) -> Conditioner:
+    """The network of an affine coupling: plain, or residual if it has blocks."""
+    if blocks:
+        return ConvResidualNet.init(mask, 2, width=hidden[0], blocks=blocks, **options)
+    return ConvNet.init(mask, 2, hidden=hidden, **options)
 
 
 def _halvings(shape: tuple[int, ...]) -> int:
