@@ -20,6 +20,7 @@ The rooms, each of which imports only from those above it:
     scoring         likelihood of held-out rows, with its error
     certified/      arrays of balls: enclosures that are proven
     lazy            Dask arrays, block by block
+    pytrees         modules as JAX's pytrees
     backends        moving a flow between libraries and devices
     storage, files  the self-describing model file
     training/       maximum likelihood
@@ -42,8 +43,10 @@ from refflow.bijections import (
     Chain,
     Concatenate,
     ElementwiseAffine,
+    Exp,
     Frozen,
     Inverse,
+    LeakyReLU,
     Logit,
     Mask,
     Moments,
@@ -57,8 +60,11 @@ from refflow.bijections import (
     Reshape,
     Reverse,
     Sigmoid,
+    SinhArcsinh,
+    Softplus,
     Squeeze,
     Standardize,
+    Tanh,
     Triangular,
     alternating_mask,
     channel_mask,
@@ -67,7 +73,15 @@ from refflow.bijections import (
 )
 from refflow.conditioners import MLP, Conditioner, Linear, ResidualNet
 from refflow.convolutions import Conv, ConvNet, ConvResidualNet
-from refflow.distributions import DiagonalNormal, Distribution, StandardNormal
+from refflow.distributions import (
+    DiagonalNormal,
+    Distribution,
+    FullNormal,
+    MixtureOfNormals,
+    StandardNormal,
+    StudentT,
+    Uniform,
+)
 from refflow.errors import RefflowError
 from refflow.files import load, register
 from refflow.flow import Flow
@@ -93,8 +107,10 @@ __all__ = [
     "Chain",
     "Concatenate",
     "ElementwiseAffine",
+    "Exp",
     "Frozen",
     "Inverse",
+    "LeakyReLU",
     "Logit",
     "LU",
     "Mask",
@@ -110,7 +126,10 @@ __all__ = [
     "Reverse",
     "Sigmoid",
     "Squeeze",
+    "SinhArcsinh",
+    "Softplus",
     "Standardize",
+    "Tanh",
     "Triangular",
     "alternating_mask",
     "channel_mask",
@@ -126,7 +145,11 @@ __all__ = [
     "ResidualNet",
     "DiagonalNormal",
     "Distribution",
+    "FullNormal",
+    "MixtureOfNormals",
     "StandardNormal",
+    "StudentT",
+    "Uniform",
     "RefflowError",
     "load",
     "register",

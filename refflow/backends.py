@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from refflow import arrays as xp
+from refflow import pytrees
 from refflow.errors import DeviceError, DTypeError, MissingExtraError, StructureError
 from refflow.modules import map_arrays
 
@@ -58,20 +59,26 @@ def _numpy(module: Any, device: Any) -> Callable[[np.ndarray], Any]:
 
 
 def _cupy(module: Any, device: Any) -> Callable[[np.ndarray], Any]:
-    count = len(_cupy_devices(module))
-    if not count:
-        raise DeviceError(
-            "expected a CUDA device for cupy, found none: check the driver with nvidia-smi, or stay on numpy"
-        )
-    number = module.cuda.runtime.getDevice() if device is None else _number(device)
-    if not 0 <= number < count:
-        raise DeviceError(f"expected a CUDA device in 0 .. {count - 1}, got {device}")
+    number = _cupy_number(module, device)
 
     def place(a: np.ndarray) -> Any:
         with module.cuda.Device(number):
             return module.asarray(a)
 
     return place
+
+
+def _cupy_number(module: Any, device: Any) -> int:
+    """The number of a CUDA device that is there; if None, of the current one."""
+    count = len(_cupy_devices(module))
+    if not count:
+        raise DeviceError(
+            "expected a CUDA device for cupy, found none: check the driver with nvidia-smi, or stay on numpy"
+        )
+    number = int(module.cuda.runtime.getDevice()) if device is None else _number(device)
+    if not 0 <= number < count:
+        raise DeviceError(f"expected a CUDA device in 0 .. {count - 1}, got {device}")
+    return number
 
 
 def _cupy_devices(module: Any) -> list[str]:
@@ -89,6 +96,7 @@ def _torch_devices(module: Any) -> list[str]:
 
 
 def _jax(module: Any, device: Any) -> Callable[[np.ndarray], Any]:
+    pytrees.register(module)
     if isinstance(device, str):
         kind, _, number = device.partition(":")
         try:
@@ -157,9 +165,11 @@ BACKENDS = {
 def move(m: M, library: str, device: Any = None) -> M:
     """Return the module with all its arrays in the library, on the device.
 
-    `library` is numpy, cupy, torch, jax or balls (to Dask arrays, flows go as they are); `device` is what that library
-    calls one: `cuda:1` or 1 for CuPy, `cuda:0` for torch, `gpu:0` or a `jax.Device` for JAX; if None, the library's
-    current one. Dtypes are kept.
+    `library` is numpy, cupy, torch, jax or balls (to Dask arrays, flows go as they are). Torch's arrays are leaves that
+    `torch.optim` takes after `requires_grad_()`; for JAX, modules become pytrees (`refflow.pytrees`). `device` is
+    what that library calls one: `cuda:1` or 1 for CuPy, `cuda:0` for torch, `gpu:0` or a `jax.Device` for JAX; if None,
+    the library's current one. Dtypes are kept. CuPy computes on its current device: to ask a flow on another one, do so
+    inside `with cupy.cuda.Device(1):`.
 
     Raises `MissingExtraError` where the library is not installed, `DeviceError` where the device is not there.
     """
@@ -171,6 +181,13 @@ def move(m: M, library: str, device: Any = None) -> M:
         return map_arrays(lambda a: place(xp.to_numpy(a)), m)
     except RuntimeError as error:
         raise DeviceError(f"cannot move arrays to {library} on {device or 'its device'}: {error}") from error
+
+
+def compute_on(device: Any) -> None:
+    """Make a CUDA device CuPy's current one, for this process. CuPy launches kernels, and puts what they return, on the
+    current device, wherever their arrays are; on a machine with several GPUs a flow must be asked on its own."""
+    module = BACKENDS["cupy"].load()
+    module.cuda.Device(_cupy_number(module, device)).use()
 
 
 def report() -> list[dict[str, Any]]:

@@ -105,10 +105,12 @@ def _build_image(task: Task, model: str, seed: int, dtype: str, **choices: Any) 
     event, maps = task.train.x.shape[1:], preprocessing(task, dtype, seed)
     if event != task.image:
         maps.append(Reshape(event, task.image))
-    options = {DEPTH[model] if name == "layers" else name: v for name, v in choices.items()}
-    flow = IMAGE_RECIPES[model](
-        task.image, **{**task.choices["model"], **options}, preprocessing=maps, dequantization=task.dequantization,
-        seed=seed, dtype=dtype,
+    recipe = IMAGE_RECIPES[model]
+    known = inspect.signature(recipe).parameters
+    options = {k: v for k, v in task.choices["model"].items() if k in known}
+    options.update({DEPTH[model] if k == "layers" else k: v for k, v in choices.items()})
+    flow = recipe(
+        task.image, **options, preprocessing=maps, dequantization=task.dequantization, seed=seed, dtype=dtype
     )  # fmt: skip
     rows = task.train.rows(slice(0, WARM_UP_ROWS))
     return initialize(flow, real_values(task, rows, np.random.default_rng((seed, 7)), np.dtype(dtype)))

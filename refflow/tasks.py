@@ -4,15 +4,24 @@ Rows are split once: the digits in file order, as everybody splits them, other d
 seed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from refflow.bijections import Bijection, Logit
-from refflow.data import DIGITS_SPLIT, load_digits
+from refflow.data import (
+    DIGITS_SPLIT,
+    MNIST5K_SPLIT,
+    Quantised,
+    load_diamonds,
+    load_digits,
+    load_mnist5k,
+    load_shuttle,
+)
 from refflow.errors import DataError
 from refflow.modules import map_arrays
 from refflow.observations import Observations, constant_columns, require_finite
@@ -63,12 +72,14 @@ class Task:
     choices: dict[str, Any] = field(default_factory=lambda: TABLE_CHOICES)
 
 
-def digits_task(choices: dict[str, Any] = DIGITS_CHOICES) -> Task:
+def digits_task() -> Task:
     """The digits in file order, pixels as levels 0 .. 16 in [0, 17), logit(0.05)."""
     images, _ = load_digits()
     first, second = DIGITS_SPLIT
     train, held, test = (Observations(images[a:b]) for a, b in ((0, first), (first, second), (second, len(images))))
-    return Task("digits", train, held, test, Dequantization((1.0,)), (0.0, 17.0), 0.05, (8, 8, 1), choices=choices)
+    return Task(
+        "digits", train, held, test, Dequantization((1.0,)), (0.0, 17.0), 0.05, (8, 8, 1), choices=DIGITS_CHOICES
+    )
 
 
 def image_task(
@@ -183,3 +194,27 @@ def preprocessing(task: Task, dtype: Any, seed: int) -> list[Bijection]:
 def real_values(task: Task, data: Observations, rng: np.random.Generator, dtype: np.dtype) -> np.ndarray:
     """The rows as points of the line, dequantised if they are quantised."""
     return data.x.astype(dtype) if task.dequantization is None else task.dequantization.noisy(data.x, rng, dtype)
+
+
+def mnist5k_task() -> Task:
+    """5,000 digits of MNIST, pixels as levels 0 .. 255 in [0, 256), logit(1e-6); needs the extra `data`."""
+    images, _ = load_mnist5k()
+    first, second = MNIST5K_SPLIT
+    train, held, test = (Observations(images[a:b]) for a, b in ((0, first), (first, second), (second, len(images))))
+    return Task("mnist5k", train, held, test, Dequantization((1.0,)), (0.0, 256.0), 1e-6, (28, 28, 1))
+
+
+def quantised_task(name: str, load: Callable[[], Quantised]) -> Task:
+    """A table of rounded numbers, as the lower corners of their cells; needs the extra `data`."""
+    table = load()
+    train, held, test = (Observations(table.cells()[rows]) for rows in table.split())
+    return Task(name, train, held, test, Dequantization(table.steps), None, 0.0, columns=table.columns)
+
+
+TASKS: dict[str, Callable[[], Task]] = {
+    "digits": digits_task,
+    "mnist5k": mnist5k_task,
+    "diamonds": partial(quantised_task, "diamonds", load_diamonds),
+    "shuttle": partial(quantised_task, "shuttle", load_shuttle),
+}
+"""Data that the command line knows by name."""

@@ -12,11 +12,25 @@ from strict import DEVICE, boxes_on_the_right, to_strict
 
 import refflow
 from refflow import arrays as xp
+from refflow import verification as laws
 from refflow.modules import arrays, bind_arrays, field_names, map_arrays, map_modules, module, named_arrays
 from refflow.strategies import POSITIVE
 from refflow.verification import conditions, turned
 
 U = np.finfo(np.float64).eps / 2
+
+UNITS = 16.0
+"""Condition units that count as rounding, as for every law."""
+
+GRADIENT = 1e-12
+"""Relative difference of gradients between libraries."""
+
+LAWS = (
+    laws.shapes, laws.dtypes, laws.no_mutation, laws.repeatable, laws.nan_stays, laws.batching, laws.round_trip,
+    laws.antisymmetry, laws.log_det_complex_step, laws.precision,
+)  # fmt: skip
+"""Those that a library may break. Rows keep their bits (`row_independence`) in NumPy and strict only: the vector code
+of torch and XLA computes a row in other instructions when it stands elsewhere."""
 
 
 def read_only(a):
@@ -54,6 +68,17 @@ def balls(a):
     from refflow.certified import balls as exact
 
     return exact(a)
+
+
+def wide(mid, rad):
+    """Balls of given midpoints and radii."""
+    import flint
+
+    from refflow.certified.arrays import BallArray, objects
+
+    mid, rad = np.broadcast_arrays(mid, rad)
+    pairs = zip(mid.flat, rad.flat, strict=True)
+    return BallArray(objects(mid.shape, (flint.arb(float(m), float(r)) for m, r in pairs)))
 
 
 def with_bits(call, bits=128):
@@ -156,11 +181,20 @@ def drawn(entry, scale=1.0, dtype=np.float64, rows=4):
     return f, x.astype(dtype), y.astype(dtype), None if context is None else context.astype(dtype)
 
 
-def differences(library, f, x, context=None):
-    """The largest |there - NumPy| of values and of log-determinants, in units of u kappa (`conditions`)."""
+def in_dtype(dtype, f, x, context=None):
+    """A map, its points and a context in the dtype."""
+    return (
+        map_arrays(lambda a: a.astype(dtype), f), x.astype(dtype), None if context is None else context.astype(dtype)
+    )  # fmt: skip
+
+
+def differences(library, f, x, context=None, dtype=np.float64):
+    """The largest |there - NumPy| of values and of log-determinants, in units of u kappa (`conditions`): there in the
+    dtype, whose u counts, in NumPy in float64."""
     want = f.forward(x, context)
-    got = library.call(f, x, context)
-    assert all(is_at_home(a, library.name) for a in got), [type(a) for a in got]
+    got = library.call(*in_dtype(dtype, f, x, context))
+    assert all(is_at_home(a, library.name, dtype) for a in got), [type(a) for a in got]
+    u = np.finfo(dtype).eps / 2
     scales = conditions(f, x, context)
     kappa = scales.value.reshape(want[0].shape), scales.log_det
     if library.name == "balls":
@@ -168,7 +202,7 @@ def differences(library, f, x, context=None):
         assert all(np.all(ball.radius() <= U * k) for ball, k in zip(got, kappa, strict=True))
     else:
         errors = [np.abs(home(a) - b) for a, b in zip(got, want, strict=True)]
-    return tuple(float(np.max(e / (U * k))) for e, k in zip(errors, kappa, strict=True))
+    return tuple(float(np.max(e / (u * k))) for e, k in zip(errors, kappa, strict=True))
 
 
 def cotangents(f, x):
@@ -180,7 +214,7 @@ def cotangents(f, x):
 
 def gradient(library, f, x, context=None):
     """The gradient of sum(a y) + sum(b log_det) in parameters and x, by the library's own autodiff, as NumPy leaves."""
-    a, b = (library.put(v) for v in cotangents(f, x))
+    a, b = (library.put(v.astype(x.dtype)) for v in cotangents(f, x))
     tree = {"parameters": arrays(library.place(f)), "x": library.put(x)}
     rows = () if context is None else (library.put(context),)
 
@@ -204,14 +238,17 @@ def gradient(library, f, x, context=None):
         with boxes_on_the_right():
             found = xp.value_and_grad(scalar)(tree)[1]
     found = xp.tree_map(lambda like, g: g, tree, found)  # JAX sorts keys
-    assert all(is_at_home(g, library.name) for g in xp.leaves(found)), [type(g) for g in xp.leaves(found)]
+    assert all(is_at_home(g, library.name, x.dtype) for g in xp.leaves(found)), [type(g) for g in xp.leaves(found)]
     return [home(g) for g in xp.leaves(found)]
 
 
-def gradient_difference(library, f, x, context=None):
-    """max |there - NumPy| / max |NumPy| over the leaves, which are compared each with its own size."""
-    pairs = zip(gradient(library, f, x, context), gradient(LIBRARIES["numpy"], f, x, context), strict=True)
-    return max(float(np.max(np.abs(a - b), initial=0.0) / max(np.max(np.abs(b), initial=0.0), 1.0)) for a, b in pairs)
+def gradient_difference(library, f, x, context=None, dtype=np.float64):
+    """max |there - NumPy| / max |NumPy| over the leaves, which are compared each with its own size: there in the dtype,
+    in NumPy in float64."""
+    there = gradient(library, *in_dtype(dtype, f, x, context))
+    pairs = zip(there, gradient(LIBRARIES["numpy"], f, x, context), strict=True)
+    off = [np.max(np.abs(a - b), initial=0.0) / max(np.max(np.abs(b), initial=0.0), 1.0) for a, b in pairs]
+    return float(np.max(off))  # NaN if one is, which Python's max may pass over
 
 
 def numbers(f):

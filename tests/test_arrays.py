@@ -24,6 +24,7 @@ import pytest
 import scipy.special
 from autograd.extend import defvjp
 from autograd.tracer import getval, isbox
+from matrix import LIBRARIES
 from scipy.signal import correlate
 from strict import DEVICE, boxes_on_the_right, is_strict, to_strict
 
@@ -133,6 +134,7 @@ def elementwise_cases():
     yield from unary("cos", np.cos)
     yield from unary("tanh", np.tanh, cancels=True, extremes=(-400.0, 1e-9, 400.0))
     yield from unary("atan", np.arctan, extremes=(-1e9, 1e-9, 1e9))
+    yield from unary("asinh", np.arcsinh, extremes=(-1e9, -1e-9, 1e-9, 1e30))
     yield from unary("square", np.square)
     yield from unary("expm1", np.expm1, extremes=(-50.0, -1e-10, 1e-10, 30.0))
     yield from unary("log1p", np.log1p, low=-0.9, extremes=(-0.99, -1e-10, 1e-30, 0.499, 0.501, 1e30))
@@ -223,6 +225,8 @@ def reduction_cases():
         yield Case("cumulative_sum", label, bind(xp.cumulative_sum, axis=axis), bind(np.cumsum, axis=axis), (x,))
     by_scipy = bind(scipy.special.softmax, axis=-1)
     yield Case("softmax", "extremes", xp.softmax, by_scipy, (far,), ulps=ROUNDINGS, cancels=True)
+    tall = fixed(5, 3)
+    yield Case("cumulative_sum", "rows", bind(xp.cumulative_sum, axis=0), bind(np.cumsum, axis=0), (tall,))
     yield Case("cumulative_sum", "default axis", xp.cumulative_sum, bind(np.cumsum, axis=-1), (GRID,))
     yield Case("cumulative_sum", "nothing", xp.cumulative_sum, bind(np.cumsum, axis=-1), (fixed(3, 0),))
 
@@ -298,6 +302,15 @@ def selection_cases():
             bind(operator.getitem, (*before, np.array(indices, dtype=int))),
             (x,),
         )
+    for x in (GRID, CUBE, ROW, EMPTY):
+        yield Case("bring_first", str(x.shape), xp.bring_first, lambda y: np.moveaxis(y, -1, 0), (x,))
+        yield Case("bring_last", str(x.shape), xp.bring_last, lambda y: np.moveaxis(y, 0, -1), (x,))
+    hot = np.eye(3)[:, [2, 0, 1, 1]]
+    for x in (GRID, fixed(3, 1)):
+        yield Case(
+            "pick", str(x.shape), lambda x: xp.pick(xp.asarray(hot, like=x, dtype=xp.real(x).dtype), x),
+            lambda x: np.take_along_axis(x + 0 * hot, np.argmax(hot, axis=0)[None], 0)[0], (x,),
+        )  # fmt: skip
     yield Case("take", "default axis", bind(xp.take, (1, 0)), lambda y: y[..., [1, 0]], (CUBE,))
     joined = (((3, 4), (3, 1), -1), ((1, 4), (3, 4), 0), ((2, 3, 1), (2, 2, 1), -2), ((2,), (0,), 0))
     for a, b, axis in joined:
@@ -675,21 +688,52 @@ def check_mixed(case):
         close_gradient(case, got, inputs, SINGLE)
 
 
-def check_strict(case, dtype=DOUBLE):
-    """NumPy's own operations in the order of NumPy's, but a sum may be ordered otherwise: ROUNDINGS again."""
-    case = in_single(case)
-    eps = max(float(np.finfo(dtype).eps), coarsest(case))
+@dataclass(frozen=True, eq=False)
+class Elsewhere:
+    """Another library that is differentiated here: how arrays get there, and whether one is there in a NumPy dtype."""
+
+    name: str
+    put: Callable
+    is_there: Callable
+
+
+def on_gpu(x):
+    return __import__("cupy").asarray(x)
+
+
+def is_on_gpu(x, dtype):
+    return xp.is_array(x) and xp.library(x) == "cupy" and x.dtype == dtype
+
+
+STRICT, CUPY = Elsewhere("strict", to_strict, is_strict), Elsewhere("cupy", on_gpu, is_on_gpu)
+
+
+def elsewhere(case, library, dtype):
+    """The answers of a case in another library, and the gradient: NumPy arrays that were there in these dtypes."""
     plain = [locked(x, dtype) for x in case.inputs]
-    want, want_gradient = parts(case.call(*plain)), gradient(case, plain)[1]
+    want = parts(case.call(*plain))
     with boxes_on_the_right():
-        inputs = [to_strict(x) for x in plain]
+        inputs = [library.put(x) for x in plain]
         got, (value, got_gradient) = parts(case.call(*inputs)), gradient(case, inputs)
-    assert is_strict(value, want[0].dtype), f"{value!r}"
+    assert library.is_there(value, want[0].dtype), f"{value!r}"
     for g, w in zip((*got, *got_gradient), (*want, *plain), strict=True):
-        assert is_strict(g, w.dtype), f"{g!r} is not on the second device in {w.dtype}"
+        assert library.is_there(g, w.dtype), f"{g!r} is not in {library.name} in {w.dtype}"
         assert g.shape == w.shape, f"shape {g.shape}, not {w.shape}"
-    within(flat(got), flat(want), ROUNDINGS * eps * (np.abs(flat(want)) + conditioning(case)))
-    within(flat(got_gradient), flat(want_gradient), ROUNDINGS * eps * gradient_scale(case).max(initial=0.0))
+    return flat(got), flat(got_gradient)
+
+
+def check_elsewhere(case, library, dtype=DOUBLE):
+    """Operations in the order of NumPy's, but a sum may be ordered otherwise and exp rounded: ROUNDINGS again."""
+    case = in_single(case)
+    eps, tiny = max(float(np.finfo(dtype).eps), coarsest(case)), float(np.finfo(dtype).smallest_normal)
+    plain = [locked(x, dtype) for x in case.inputs]
+    want, want_gradient = flat(parts(case.call(*plain))), flat(gradient(case, plain)[1])
+    got, got_gradient = elsewhere(case, library, dtype)
+    within(got, want, ROUNDINGS * eps * (np.abs(want) + conditioning(case)) + tiny)
+    within(got_gradient, want_gradient, ROUNDINGS * eps * gradient_scale(case).max(initial=0.0) + tiny)
+
+
+check_in_strict = partial(check_elsewhere, library=STRICT)
 
 
 def check_inputs_stay(case):
@@ -760,7 +804,15 @@ def test_every_operand_keeps_its_own_dtype(case):
 @pytest.mark.parametrize("dtype", [np.dtype(np.float64), np.dtype(np.float32)], ids=str)
 @every_case
 def test_strict_on_its_second_device(case, dtype):
-    check_strict(case, dtype)
+    check_elsewhere(case, STRICT, dtype)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(bool(LIBRARIES["cupy"].missing), reason=LIBRARIES["cupy"].missing or "cupy is here")
+@pytest.mark.parametrize("dtype", [np.dtype(np.float64), np.dtype(np.float32)], ids=str)
+@every_case
+def test_cupy_on_a_gpu(case, dtype):
+    check_elsewhere(case, CUPY, dtype)
 
 
 @every_case
@@ -825,7 +877,7 @@ def seeded_faults():
         inputs = (row, grid) if name == "left" else (grid, row)
         wrong = seeded(operator.add, *vjps)
         yield f"no unbroadcast, {name}", check_gradient_against_complex_step, wrong, xp.add, inputs
-        yield f"no unbroadcast, {name}, in strict", check_strict, wrong, xp.add, inputs
+        yield f"no unbroadcast, {name}, in strict", check_in_strict, wrong, xp.add, inputs
         yield f"no cast, {name}", check_mixed, wrong, xp.add, (grid, grid + 1.0)
     exponential = seeded(np.exp, double_cotangent)
     yield "float64 cotangent", check_float32, exponential, xp.exp, (grid,)
@@ -841,7 +893,7 @@ def seeded_faults():
     yield "slope off by 1e-13", check_gradient_against_complex_step, small, xp.square, (grid,)
     yield "off the tape", check_second_derivative, seeded(np.square, slope_off_the_tape), xp.square, (grid,)
     total = seeded(lambda x: xp.namespace(x).sum(x), ones_on_the_default_device)
-    yield "device", check_strict, total, xp.sum, (grid,)
+    yield "device", check_in_strict, total, xp.sum, (grid,)
     in_place = seeded(squared_in_place, slope_off_the_tape)
     yield "writes", check_inputs_stay, in_place, xp.square, (grid,)
     yield "modulus", check_complex, np.abs, xp.abs, (grid,)

@@ -47,12 +47,13 @@ def test_outputs_read_exactly_the_coordinates_before_theirs(degrees, hidden, con
         assert np.all(net(x, moved).reshape(3, dim) != before)
 
 
+@pytest.mark.parametrize("layer", ["affine", "spline"])
 @pytest.mark.parametrize("degrees", ORDERS)
 @pytest.mark.parametrize("turned", [False, True])
-def test_jacobians_are_triangular_bit_for_bit(degrees, turned):
-    f = refflow.AffineAutoregressive(network(degrees))
+def test_jacobians_are_triangular_bit_for_bit(degrees, turned, layer):
+    f = LAYERS[layer](degrees)
     f = refflow.Inverse(f) if turned else f
-    x = RNG.normal(size=(1, len(degrees)))
+    x = RNG.uniform(-1.0, 1.0, size=(1, len(degrees)))
     before = f.forward(x)[0]
     for j in range(len(degrees)):
         moved = np.array(x)
@@ -107,10 +108,32 @@ def test_normal_densities_in_closed_form(degrees):
     assert np.allclose(flow.decode(x), np.linalg.solve(w, (x - b).T).T, rtol=1e-12, atol=1e-12)
 
 
+LAYERS = {
+    "affine": lambda degrees, **options: refflow.AffineAutoregressive(network(degrees, **options)),
+    "spline": lambda degrees, **options: refflow.RationalQuadraticAutoregressive(
+        network(degrees, 8, **options), 3, 4.0
+    ),
+}
+EACH_LAYER = pytest.mark.parametrize("layer", LAYERS)
+
+
+def test_a_spline_layer_whose_network_is_constant_is_the_elementwise_spline():
+    """So the blocks are read as they are written: output p D + i is number p of coordinate i."""
+    net = network((2, 1, 3), 8, hidden=())
+    bias = net.network.layers[0].bias
+    net = refflow.map_arrays(lambda a: a if a.ndim == 1 else 0.0 * a, net)
+    f = refflow.RationalQuadraticAutoregressive(net, 3, 4.0)
+    g = refflow.RationalQuadraticElementwise(np.stack([[bias[3 * p + i] for p in range(8)] for i in range(3)]), 4.0)
+    x = RNG.uniform(-5.0, 5.0, (9, 3))
+    for a, b in zip((*f.forward(x), *f.inverse(x)), (*g.forward(x), *g.inverse(x)), strict=True):
+        assert np.allclose(a, b, rtol=1e-14, atol=1e-14)
+
+
+@EACH_LAYER
 @pytest.mark.parametrize("degrees", ORDERS)
-def test_passes_are_counted(degrees, monkeypatch):
+def test_passes_are_counted(degrees, layer, monkeypatch):
     """One forward, exactly D back; and the D passes give every coordinate."""
-    f = refflow.AffineAutoregressive(network(degrees))
+    f = LAYERS[layer](degrees)
     calls, plain = [], refflow.MLP.__call__
     monkeypatch.setattr(refflow.MLP, "__call__", lambda self, *args: calls.append(1) or plain(self, *args))
     x = RNG.normal(size=(3, len(degrees)))
@@ -156,11 +179,11 @@ def test_iaf_is_maf_turned_round():
 # Recipes.
 
 
-@pytest.mark.parametrize("recipe", [refflow.maf, refflow.iaf])
+@pytest.mark.parametrize("recipe", [refflow.maf, refflow.iaf, refflow.nsf_ar])
 def test_recipes_start_as_the_identity_and_alternate_their_order(recipe):
-    flow = recipe(4, layers=3, hidden=(8,), seed=0)
+    flow = recipe(4, layers=3, hidden=(8,), seed=0, **({"linear": None} if recipe is refflow.nsf_ar else {}))
     x = RNG.normal(size=(5, 4))
-    assert np.array_equal(flow.encode(x), x)
+    assert np.allclose(flow.encode(x), x, rtol=1e-14, atol=1e-15)
     layers = [getattr(f, "bijection", f) for f in flow.bijection.bijections]
     assert [f.conditioner.degrees for f in layers] == [(1, 2, 3, 4), (4, 3, 2, 1), (1, 2, 3, 4)]
     assert RECIPES[recipe.__name__] is recipe
@@ -210,6 +233,8 @@ def test_dropout_reaches_masked_networks():
         (lambda: refflow.MaskedMLP.init(3, 2, rng=RNG, degrees=(0, 1, 2)), "degree"),
         (lambda: refflow.MaskedMLP(refflow.MLP.init(3, 5, rng=RNG), (1, 2, 3)), "blocks of 3"),
         (lambda: refflow.AffineAutoregressive(network((1, 2), 3)), "2 parameters for each of 2"),
+        (lambda: refflow.RationalQuadraticAutoregressive(network((1, 2), 8), 4), "11 parameters for each of 2"),
+        (lambda: refflow.RationalQuadraticAutoregressive(network((1, 2), 8), 3, -1.0), "bound"),
         (lambda: refflow.AffineAutoregressive(network((1, 2)), "cubic"), "scale map"),
         (lambda: refflow.AffineAutoregressive(network((1, 2)), bound=0.0), "bound"),
     ],

@@ -10,10 +10,12 @@ import sys
 
 import numpy as np
 import pytest
+from matrix import LIBRARIES
 
 import refflow
 from refflow.cli import main
 from refflow.files import read_metadata
+from refflow.modules import named_arrays
 from refflow.tables import read_table
 
 
@@ -167,6 +169,26 @@ def test_the_model_file_knows_how_it_was_trained(run, trained):
     assert code == 0
     assert "parameters" in out
     assert "recipe" in out
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(bool(LIBRARIES["cupy"].missing), reason=LIBRARIES["cupy"].missing or "cupy is here")
+def test_train_and_score_on_a_gpu(run, tmp_path):
+    table = write_csv(tmp_path / "data.csv", rows())
+    found = {}
+    for device in ("cpu", "cuda", "cuda:0"):
+        folder = tmp_path / device
+        code, out, _ = run(
+            "train", table, *SMALL, "--dtype", "float64", "--device", device, "--out", folder, "--json", "-q"
+        )
+        assert code == 0
+        found[device] = json.loads(out)["scores"][0]["test"]
+        model = refflow.load(folder / "model.safetensors")
+        assert {type(a) for a in named_arrays(model).values()} == {np.ndarray}
+        code, out, _ = run("score", folder / "model.safetensors", table, "--device", device, "--json")
+        assert code == 0
+    assert found["cuda"] == pytest.approx(found["cpu"], abs=1e-6)
+    assert found["cuda:0"] == pytest.approx(found["cpu"], abs=1e-6)
 
 
 def test_samples_go_back_to_score_through_a_pipe(run, plain):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matrix import LIBRARIES
 
 import refflow
 from refflow import arrays as xp
@@ -114,8 +115,10 @@ def test_blocks_of_another_library_are_refused():
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(bool(LIBRARIES["cupy"].missing), reason=LIBRARIES["cupy"].missing or "cupy is here")
 def test_blocks_on_a_gpu():
-    cupy = pytest.importorskip("cupy")
+    import cupy
+
     flow = FLOW.to("cupy")
     x = da.from_array(cupy.asarray(X), chunks=(3, 3), asarray=False)
     got = flow.log_prob(x)

@@ -90,8 +90,32 @@ FLOWS = {
     "sigmoid": lambda: normal(refflow.Inverse(refflow.Sigmoid())),
     "permutation": lambda: normal(refflow.Permutation((2, 0, 3, 1))),
     "actnorm": lambda: normal(noisy(refflow.ActNorm.init(4))),
+    "batch norm": lambda: normal(refflow.BatchNorm.init(4)),
+    "triangular": lambda: normal(noisy(refflow.Triangular.init(4, lower=False))),
+    "orthogonal": lambda: normal(refflow.Orthogonal.init(4, 0, reflections=2)),
+    "maf": lambda: noisy(refflow.maf(3, layers=2, hidden=(4,), seed=0, context_dim=1, linear="rotation")),
+    "iaf": lambda: noisy(refflow.iaf(2, layers=1, hidden=(4,), seed=0)),
+    "nsf": lambda: noisy(refflow.nsf(3, layers=1, hidden=(4,), bins=2, seed=0)),
+    "spline": lambda: normal(noisy(refflow.RationalQuadraticElementwise.init((4,), bins=2))),
+    "nsf_ar": lambda: noisy(refflow.nsf_ar(2, layers=1, hidden=(4,), bins=2, seed=0)),
     "standardize raw": lambda: normal(refflow.Standardize(np.zeros(4), np.full(4, 1 / 3))),
     "diagonal": lambda: refflow.Flow(refflow.DiagonalNormal(np.ones(4), np.full(4, 0.1)), affine()),
+    "curves": lambda: normal(
+        refflow.SinhArcsinh.init((4,)),
+        refflow.LeakyReLU(0.3),
+        refflow.Exp(),
+        refflow.Inverse(refflow.Softplus()),
+        refflow.Tanh(),
+    ),
+    "full normal": lambda: refflow.Flow(refflow.FullNormal(np.ones(4), np.full(4, 0.1), np.arange(6.0)), affine()),
+    "uniform": lambda: refflow.Flow(refflow.Uniform((0.0,) * 4, (0.1, 1.0, 1 / 3, 2.0)), refflow.Inverse(affine())),
+    "student": lambda: refflow.Flow(refflow.StudentT(1 / 3, np.ones(4), np.full(4, 0.1)), affine()),
+    "mixture": lambda: refflow.Flow(
+        refflow.MixtureOfNormals(np.zeros(2), np.eye(2, 4), np.zeros((2, 4)), np.full((2, 6), 0.1)), affine()
+    ),
+    "mixture, diagonal": lambda: refflow.Flow(
+        refflow.MixtureOfNormals(np.zeros(2), np.eye(2, 4), np.zeros((2, 4))), affine()
+    ),
     "dequantization": lambda: refflow.Flow(
         refflow.StandardNormal((2,)), affine(2), refflow.Dequantization((0.1, 1 / 3))
     ),

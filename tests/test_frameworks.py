@@ -105,3 +105,112 @@ def test_samples_and_inverses_are_numpys(flow, library):
 def test_training_here_says_where_to_train(flow, library):
     with pytest.raises(refflow.errors.DTypeError, match=r"expected NumPy or CuPy arrays, got .*: differentiate with"):
         refflow.fit(flow.to(library), X, context=CONTEXT, epochs=1, seed=0)
+
+
+def with_statistics():
+    """A flow with weights to train and statistics, of columns with spread, that must not."""
+    x = np.random.default_rng(4).normal(2.0, 3.0, size=(64, 3))
+    return refflow.realnvp(3, layers=2, hidden=(4,), preprocessing=[refflow.standardize(x)], seed=0), x
+
+
+def test_leaves_of_a_flow_in_jax_are_its_parameters(flow):
+    there = flow.to("jax")
+    leaves, structure = jax.tree.flatten(there)
+    for got, want in zip(leaves, xp.leaves(refflow.parameters(there)), strict=True):
+        assert got is want
+    again = jax.tree.unflatten(structure, leaves)
+    assert repr(again) == repr(there)
+    assert jax.tree.structure(again) == structure
+    assert hash(structure) == hash(jax.tree.structure(flow.to("jax")))
+    assert jax.tree.structure(flow.to("jax")) == structure, "nothing frozen: structure is compared by value"
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(there)[0]]
+    assert paths[0] == ".bijection.bijections[0].conditioner.layers[0].weight"
+
+
+def test_jax_grad_of_a_flow_is_a_flow_of_gradients(flow, wanted):
+    there = flow.to("jax")
+    mean = lambda flow: flow.log_prob(jnp.asarray(X), jnp.asarray(CONTEXT)).mean()  # noqa: E731
+    for grad in (jax.grad(mean), jax.jit(jax.grad(mean))):
+        found = grad(there)
+        assert isinstance(found, refflow.Flow)
+        xp.tree_map(close, wanted, refflow.parameters(found))
+
+
+def test_jax_vmap_takes_flows_and_ensembles_of_them(flow):
+    there, other = flow.to("jax"), jax.tree.map(lambda a: 2.0 * a, flow.to("jax"))
+    x, context = jnp.asarray(X), jnp.asarray(CONTEXT)
+    call = lambda flow, x, context: flow.log_prob(x, context)  # noqa: E731
+    close(jax.vmap(call, in_axes=(None, 0, 0))(there, x, context), flow.log_prob(X, CONTEXT))
+    both = jax.tree.map(lambda *a: jnp.stack(a), there, other)
+    axes = jax.tree.map(lambda a: 0, both)
+    for found in (
+        jax.vmap(call, (0, None, None))(both, x, context),
+        jax.vmap(call, (axes, None, None))(both, x, context),
+    ):
+        close(found, np.stack([f.log_prob(x, context) for f in (there, other)]))
+
+
+def test_optax_trains_a_flow_compiled_once_and_leaves_the_frozen_alone():
+    optax = pytest.importorskip("optax")
+    flow, data = with_statistics()
+    there, x, optimizer = flow.to("jax"), jnp.asarray(data), optax.adamw(1e-2, weight_decay=0.1)
+    loss = lambda flow: -flow.log_prob(x).mean()  # noqa: E731
+
+    @jax.jit
+    def step(flow, state):
+        value, gradient = jax.value_and_grad(loss)(flow)
+        updates, state = optimizer.update(gradient, state, flow)
+        return optax.apply_updates(flow, updates), state, value
+
+    state, losses = optimizer.init(there), []
+    moved = there
+    for _ in range(20):
+        moved, state, value = step(moved, state)
+        losses.append(float(value))
+    assert step._cache_size() == 1
+    assert losses[-1] < losses[0]
+    home = moved.to("numpy")
+    for old, new in zip(_frozen(flow), _frozen(home), strict=True):
+        np.testing.assert_array_equal(old, new)
+    close(home.log_prob(data), moved.log_prob(x))
+
+
+def _frozen(flow):
+    statistics = flow.bijection.bijections[0]
+    assert isinstance(statistics, refflow.Frozen)
+    return xp.leaves(refflow.modules.arrays(statistics))
+
+
+def test_classes_of_users_are_pytrees_from_the_next_move_on():
+    @refflow.module
+    class Scale(refflow.Bijection):
+        amount: np.ndarray
+
+        def forward(self, x, context=None):
+            return self.amount * x, xp.sum(xp.log(self.amount)) + xp.zeros(x.shape[:-1], like=x)
+
+        def inverse(self, y, context=None):
+            return y / self.amount, xp.zeros(y.shape[:-1], like=y) - xp.sum(xp.log(self.amount))
+
+    there = Scale(np.full(2, 2.0)).to("jax")
+    gradient = jax.jit(jax.grad(lambda f: f.forward(jnp.ones((1, 2)))[1].sum()))(there)
+    close(gradient.amount, np.full(2, 0.5))
+
+
+def test_torch_optim_trains_what_parameters_gives():
+    flow, data = with_statistics()
+    there, x = flow.to("torch"), torch.asarray(data)
+    optimizer = torch.optim.Adam([a.requires_grad_() for a in xp.leaves(refflow.parameters(there))], lr=1e-2)
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = -there.log_prob(x).mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    home = there.to("numpy")
+    assert losses[-1] < losses[0]
+    for old, new in zip(_frozen(flow), _frozen(home), strict=True):
+        np.testing.assert_array_equal(old, new)
+    close(home.log_prob(data), there.log_prob(x).detach())
+    assert not np.array_equal(home.log_prob(data), flow.log_prob(data)), "the flow that was moved is untouched"

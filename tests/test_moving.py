@@ -22,8 +22,9 @@ FRAMEWORKS = ("torch", "jax")
 
 
 def here(name):
-    """The library's name, or a skip where it is not installed."""
-    return pytest.param(name, marks=pytest.mark.skipif(bool(LIBRARIES[name].missing), reason=LIBRARIES[name].missing))
+    """The library's name, or a skip where it is not installed, or has no device."""
+    marks = [pytest.mark.skip(reason=LIBRARIES[name].missing)] if LIBRARIES[name].missing else []
+    return pytest.param(name, marks=[*marks, pytest.mark.gpu] if name == "cupy" else marks)
 
 
 def moved(library):
@@ -31,7 +32,7 @@ def moved(library):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("library", [*map(here, FRAMEWORKS)])
+@pytest.mark.parametrize("library", [*map(here, FRAMEWORKS), here("cupy")])
 def test_there_and_back_in_the_same_bits(library, dtype):
     if library == "jax":
         LIBRARIES["jax"].put(X)  # turns 64 bits on
@@ -44,13 +45,13 @@ def test_there_and_back_in_the_same_bits(library, dtype):
     assert not np.shares_memory(xp.leaves(arrays(FLOW.to("numpy")))[0], xp.leaves(arrays(FLOW))[0])
 
 
-@pytest.mark.parametrize("library", [*map(here, FRAMEWORKS), "strict"])
+@pytest.mark.parametrize("library", [*map(here, FRAMEWORKS), here("cupy"), "strict"])
 def test_saved_there_loaded_in_numpy(library, tmp_path):
     again = refflow.load(moved(library).save(tmp_path / "flow.safetensors"))
     assert tree_equal(arrays(again), arrays(FLOW))
 
 
-@pytest.mark.parametrize("library", [*map(here, FRAMEWORKS), "strict", here("balls")])
+@pytest.mark.parametrize("library", [*map(here, FRAMEWORKS), here("cupy"), "strict", here("balls")])
 def test_libraries_do_not_mix(library):
     for flow, x, context in (
         (moved(library), X, CONTEXT),
@@ -126,6 +127,19 @@ def test_no_such_jax_device():
     for device in ("gpu:99", "abacus"):
         with pytest.raises(DeviceError, match="expected a device that JAX knows"):
             FLOW.to("jax", device)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(bool(LIBRARIES["cupy"].missing), reason=LIBRARIES["cupy"].missing or "cupy is here")
+def test_a_loaded_flow_moves_to_the_gpu_and_gives_the_same_values(tmp_path):
+    flow = refflow.load(FLOW.to("cupy", "cuda:0").save(tmp_path / "flow.safetensors")).to("cupy")
+    x, context = (LIBRARIES["cupy"].put(a) for a in (X + 0.5, CONTEXT))
+    got = flow.log_prob(x, context)
+    assert xp.library(got) == "cupy"
+    np.testing.assert_allclose(xp.to_numpy(got), FLOW.log_prob(X + 0.5, CONTEXT), rtol=1e-12)
+    assert xp.library(flow.sample(2, context, seed=0)) == "cupy"
+    with pytest.raises(DeviceError, match=r"expected a CUDA device in 0 \.\. "):
+        FLOW.to("cupy", "cuda:99")
 
 
 def test_no_gpu_is_said():

@@ -10,6 +10,7 @@ from dataclasses import replace as with_changes
 
 import numpy as np
 import pytest
+from matrix import LIBRARIES
 
 import refflow
 from refflow import arrays as xp
@@ -248,6 +249,56 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     with pytest.raises(FileError, match="another model"):
         refflow.fit(small(scale="soft"), x, epochs=1, checkpoint=path)
     assert path.read_bytes() == before
+
+
+# On a GPU.
+
+on_a_gpu = pytest.mark.skipif(bool(LIBRARIES["cupy"].missing), reason=LIBRARIES["cupy"].missing or "cupy is here")
+
+
+@pytest.mark.gpu
+@on_a_gpu
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_training_on_a_gpu_finds_what_numpy_finds(optimizer):
+    """In float64 twenty steps differ by rounding only, which training multiplies; 1e-6 nats is far above that."""
+    x, options = rows(), {"epochs": 10, "seed": 3, "optimizer": optimizer, "validation": (rows(100, seed=9),)}
+    flow = small(preprocessing=[refflow.standardize(x)], dropout=0.1 if optimizer == "adam" else 0.0)
+    here, there = refflow.fit(flow, x, **options), refflow.fit(flow.to("cupy"), x, **options)
+    assert {xp.library(a) for a in xp.leaves(arrays(there.flow))} == {"cupy"}
+    losses = [[e.validation for e in found.history.epochs] for found in (here, there)]
+    np.testing.assert_allclose(losses[1][:3], losses[0][:3], rtol=0, atol=1e-6)
+    assert there.history.epochs[-1].validation < losses[1][0]
+
+
+@pytest.mark.gpu
+@on_a_gpu
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_parameters_keep_their_dtype_on_a_gpu(dtype):
+    fitted, _ = refflow.fit(small(dtype=dtype).to("cupy"), rows(), epochs=1, ema=0.9)
+    assert {str(a.dtype) for a in xp.leaves(arrays(fitted))} == {dtype}
+
+
+@pytest.mark.gpu
+@on_a_gpu
+def test_a_run_on_a_gpu_stopped_at_a_checkpoint_goes_on_there(tmp_path, monkeypatch):
+    """Not in the same bits: CuPy does not promise the order of its sums. From the same state, which is in the file."""
+    monkeypatch.setattr("refflow.training.checkpoints.EVERY_SECONDS", 0.0)
+    x, path, options = rows(), tmp_path / "run.safetensors", {"epochs": 4, "ema": 0.9, "seed": 3}
+    flow = small(dropout=0.2).to("cupy")
+
+    def interrupt(epoch):
+        if epoch.number == 2:
+            raise KeyboardInterrupt
+
+    stopped = refflow.fit(flow, x, checkpoint=path, callback=interrupt, **options)
+    assert stopped.history.stopped == "interrupted"
+    resumed = refflow.fit(flow, x, checkpoint=path, **options)
+    assert [e.number for e in resumed.history.epochs] == [1, 2, 3, 4]
+    assert resumed.history.epochs[:2] == stopped.history.epochs
+    assert {xp.library(a) for a in xp.leaves(arrays(resumed.flow))} == {"cupy"}
+    straight = refflow.fit(flow, x, **options)
+    last = [found.history.epochs[-1].validation for found in (resumed, straight)]
+    assert last[0] == pytest.approx(last[1], abs=1e-6)
 
 
 # What goes wrong.

@@ -96,7 +96,7 @@ def record(seconds: float) -> None:
     save("overhead.json", found)
 
 
-def tables() -> None:
+def page() -> str:
     found = json.loads((RESULTS / "overhead.json").read_text())
     where = found["machine"]
     lines = [
@@ -121,10 +121,10 @@ def tables() -> None:
         f"torch {where['torch']}, JAX {where['jax']}, NumPy {where['numpy']}, Python {where['python']}, "
         f"{where['date']}.",
     ]
-    (HERE / "overhead.md").write_text("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
     if "--tables" not in sys.argv:
         record(SECONDS)
-    tables()
+    (HERE / "overhead.md").write_text(page())

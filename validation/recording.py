@@ -22,8 +22,16 @@ def machine(*packages: str) -> dict:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = None
-    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False)
-    return {**found, "commit": asked.stdout.strip(), "date": time.strftime("%Y-%m-%d")}
+    return {**found, "commit": commit(), "date": time.strftime("%Y-%m-%d")}
+
+
+def commit() -> str:
+    """The commit of this checkout; what REFFLOW_COMMIT says where the files came without their history, else ''."""
+    try:
+        asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False)
+    except OSError:
+        return os.environ.get("REFFLOW_COMMIT", "")
+    return asked.stdout.strip() or os.environ.get("REFFLOW_COMMIT", "")
 
 
 def save(name: str, found: dict) -> None:
@@ -36,7 +44,8 @@ def save(name: str, found: dict) -> None:
 
 
 def interleaved(contenders: dict[str, Callable[[], object]], seconds: float, calls: int = 1) -> dict[str, list[float]]:
-    """Seconds a call of each contender, which take turns, in rounds, for about that long; the order alternates.
+    """Seconds a call of each contender, which take turns, in rounds, for about that long and two rounds at least; the
+    order alternates.
 
     A call must wait for its own result. Everyone runs three times before the clock starts.
     """
@@ -45,7 +54,7 @@ def interleaved(contenders: dict[str, Callable[[], object]], seconds: float, cal
             call()
     found: dict[str, list[float]] = {name: [] for name in contenders}
     names, end = list(contenders), time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    while time.perf_counter() < end or len(found[names[0]]) < 2:
         for name in names:
             call, began = contenders[name], time.perf_counter()
             for _ in range(calls):

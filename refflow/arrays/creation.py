@@ -59,6 +59,23 @@ def constant(value: float, like: Array) -> Any:
     return value if exactly is None else exactly(value)
 
 
+def log_gamma_step(value: float, like: Array) -> Any:
+    """log Gamma(v + 1/2) - log Gamma(v) of the double v > 0, as an operand for arrays like `like`.
+
+    No difference of large numbers: v is moved beyond 32, where Stirling's series has no more to say than five terms
+    (Abramowitz and Stegun, 1972, 6.1.40), by Gamma(v + 1) = v Gamma(v).
+    """
+    exactly = getattr(namespace(like), "log_gamma_step", None)
+    if exactly is not None:
+        return exactly(value)
+    v, moved = value, 0.0
+    while v < 32.0:
+        moved -= math.log1p(0.5 / v)
+        v += 1.0
+    series = -1 / 8 / v + 1 / 192 / v**3 - 1 / 640 / v**5 + 17 / 14336 / v**7 - 31 / 18432 / v**9
+    return moved + 0.5 * math.log(v) + series
+
+
 def pi(like: Array) -> Any:
     """pi as an operand for arrays like `like`."""
     enclosed = namespace(like).pi

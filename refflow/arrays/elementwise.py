@@ -136,6 +136,12 @@ def atan(x: Array) -> Array:
 
 
 @primitive
+def asinh(x: Array) -> Array:
+    """The inverse hyperbolic sine, log(x + sqrt(1 + x^2)) of either sign, accurate near 0."""
+    return namespace(x).asinh(x)
+
+
+@primitive
 def square(x: Array) -> Array:
     """x squared."""
     return x * x
@@ -210,6 +216,15 @@ defvjp(log1p, lambda ans, x: lambda g: divide(g, add(1.0, x)))
 defvjp(abs, lambda ans, x: lambda g: multiply(g, sign(x)))
 defvjp(softplus, lambda ans, x: lambda g: multiply(g, sigmoid(x)))
 defvjp(sigmoid, lambda ans, x: lambda g: multiply(g, multiply(ans, sigmoid(negative(x)))))
+
+
+def _asinh_vjp(ans: Array, x: Array) -> Callable[[Array], Array]:
+    """d/dx asinh x = 1 / sqrt(1 + x^2), divided through by max(|x|, 1) so that no square overflows."""
+    r = divide(1.0, maximum(abs(x), 1.0))
+    return lambda g: divide(multiply(g, r), sqrt(add(square(r), square(multiply(x, r)))))
+
+
+defvjp(asinh, _asinh_vjp)
 
 
 def _silu_vjp(ans: Array, x: Array) -> Callable[[Array], Array]:

@@ -10,7 +10,8 @@ from typing import Any
 from autograd.core import defvjp_argnums
 from autograd.tracer import getval
 
-from refflow.arrays.elementwise import greater, less_equal, log, negative, piecewise, where
+from refflow.arrays.elementwise import greater, less, less_equal, log, negative, piecewise, square, where
+from refflow.arrays.lookup import Tables
 from refflow.arrays.namespaces import Array
 from refflow.arrays.shapes import getitem, stack, unbroadcast
 from refflow.arrays.tracing import primitive
@@ -31,9 +32,23 @@ def log_slope(s: Array, t: Array, q: Array, d0: Array, d1: Array) -> Array:
     return log(ratio * ratio * (d1 * tt + 2.0 * s * tq + d0 * qq))
 
 
-def rational_quadratic(
-    x: Array, left: tuple[Array, ...], right: tuple[Array, ...], inside: tuple[Array, ...]
-) -> tuple[Array, Array]:
+def displacement(t: Array, q: Array, left: Tables, right: Tables, inside: Tables) -> Array:
+    """y - x, which is exactly 0 where the spline is the identity: the knots' displacement, and
+
+    n - t = t q ((d0 - s) q - (d1 - s) t) / D.
+    """
+    (x0, y0, d0), (x1, y1, d1), (w, h) = left, right, inside
+    s, tq = h / w, t * q
+    bent = h * tq * ((d0 - s) * q - (d1 - s) * t) / (s * (t * t + q * q) + (d0 + d1) * tq)
+    return bent + where(less_equal(t, q), (y0 - x0) + (h - w) * t, (y1 - x1) - (h - w) * q)
+
+
+def gentle(log_slope: Array) -> Array:
+    """Whether a slope is so near 1 that y and x are well computed as each other plus their difference."""
+    return less(square(log_slope), 0.25)
+
+
+def rational_quadratic(x: Array, left: Tables, right: Tables, inside: Tables) -> tuple[Array, Array]:
     """y and log dy/dx between the knots left = (x0, y0, d0) and right = (x1, y1, d1), with inside = (w, h) the
     differences x1 - x0 and y1 - y0. Derivatives take x1 for x0 + w, and y1 for y0 + h."""
     (x0, y0, d0), (x1, y1, d1), (w, h) = left, right, inside
@@ -43,16 +58,18 @@ def rational_quadratic(
 
 @primitive
 def _piece(x: Array, x0: Array, y0: Array, d0: Array, d1: Array, w: Array, h: Array, x1: Array, y1: Array) -> Array:
-    """Of three equal forms of y the one is taken whose derivative does not cancel: from the left knot, from the right
-    knot, or, where the slopes at the knots outweigh s, from the plateau at n = d0 / (d0 + d1) between them."""
+    """Of four equal forms of y the one is taken whose derivative does not cancel: from x, where the slope is near 1;
+    where the slopes at the knots outweigh s, from the plateau at n = d0 / (d0 + d1); else from the nearer knot."""
     s, (t, q), d = h / w, shares(x, x0, x1, w), d0 + d1
     ends, middle = s * (t * t + q * q), d * t * q
     scale = h / (ends + middle)
     on_left = y0 + scale * t * (s * t + d0 * q)
     on_right = y1 - scale * q * (s * q + d1 * t)
     plateau = y0 + (h * d0 + scale * s * (d1 * t * t - d0 * q * q)) / d
-    y = piecewise([greater(middle, ends), less_equal(t, q)], [plateau, on_left, on_right])
-    return stack([y, log_slope(s, t, q, d0, d1)], axis=0)
+    from_x = x + displacement(t, q, (x0, y0, d0), (x1, y1, d1), (w, h))
+    slope = log_slope(s, t, q, d0, d1)
+    conditions = [gentle(slope), greater(middle, ends), less_equal(t, q)]
+    return stack([piecewise(conditions, [from_x, plateau, on_left, on_right]), slope], axis=0)
 
 
 def _piece_vjp(argnums: Sequence[int], ans: Array, args: tuple[Array, ...], kwargs: dict[str, Any]) -> Any:

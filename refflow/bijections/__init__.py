@@ -6,6 +6,7 @@ from refflow.bijections.base import Bijection
 from refflow.bijections.batch_norm import BatchNorm, Moments
 from refflow.bijections.chain import Chain, Frozen, Inverse
 from refflow.bijections.coupling import AdditiveCoupling, AffineCoupling
+from refflow.bijections.elementwise import Exp, LeakyReLU, SinhArcsinh, Softplus, Tanh
 from refflow.bijections.linear import LU, Orthogonal, Triangular
 from refflow.bijections.logit import Logit, Sigmoid
 from refflow.bijections.masks import Mask, alternating_mask, channel_mask, checkerboard_mask, half_mask
@@ -27,8 +28,10 @@ __all__ = [
     "Chain",
     "Concatenate",
     "ElementwiseAffine",
+    "Exp",
     "Frozen",
     "Inverse",
+    "LeakyReLU",
     "Logit",
     "Mask",
     "MultiScale",
@@ -43,7 +46,10 @@ __all__ = [
     "Reverse",
     "Sigmoid",
     "Squeeze",
+    "SinhArcsinh",
+    "Softplus",
     "Standardize",
+    "Tanh",
     "Triangular",
     "alternating_mask",
     "channel_mask",

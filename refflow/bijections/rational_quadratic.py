@@ -1,17 +1,17 @@
-r"""The monotone rational-quadratic spline of one variable (Gregory and Delbourgo, 1982; Durkan et al., 2019, section 3).
+r"""The monotone rational-quadratic spline of one variable (Gregory and Delbourgo, 1982; Durkan et al., 2019).
 
 K bins on [-B, B] with knots (x_k, y_k) and slopes d_k > 0 there, k = 0 ... K. Between two knots, with
 
     w = x_{k+1} - x_k,   h = y_{k+1} - y_k,   s = h / w,   t = (x - x_k) / w,   q = (x_{k+1} - x) / w       (1)
 
-(q = 1 - t, but accurate where t is near 1), the spline is, from there to (5) without a difference that cancels,
+(q = 1 - t, but accurate where t is near 1), the spline is
 
-    n = s t^2 + d_k t q,   m = s q^2 + d_{k+1} t q,   D = n + m                                             (2)
-    y = y_k m / D + y_{k+1} n / D                                                                           (3)
+    n = (s t^2 + d_k t q) / D,   m = (s q^2 + d_{k+1} t q) / D = 1 - n,   D = s (t^2 + q^2) + (d_k + d_{k+1}) t q (2)
+    y = y_k + h n = y_{k+1} - h m                                                                           (3)
     dy/dx = (s / D)^2 (d_{k+1} t^2 + 2 s t q + d_k q^2)                                                     (4)
 
-which is Durkan et al.'s eq. 4 and 5 in a form symmetric in both ends: at a knot y is y_k and dy/dx is d_k, exactly. To
-invert it, let e = (y - y_k) / h, f = (y_{k+1} - y) / h and
+which is Durkan et al.'s eq. 4 and 5 in a form symmetric in both ends, without a difference that cancels
+(`arrays.rational` says which form of (3) is computed where). To invert it, let e = (y - y_k) / h, f = (y_{k+1} - y) / h and
 
     p = f d_k - e d_{k+1},   r = |p| + sqrt(p^2 + 4 e f s^2),   u = 2 e s,   v = 2 f s                      (5)
     t, q = u / (u + r), r / (u + r)  if p >= 0,   r / (r + v), v / (r + v)  if p < 0                        (6)
@@ -20,7 +20,7 @@ invert it, let e = (y - y_k) / h, f = (y_{k+1} - y) / h and
 the roots of Durkan et al.'s eq. 6-8, whose discriminant b^2 - 4ac is p^2 + 4 e f s^2: in this form it is never negative
 and no sum cancels but p. (The textbook root (-b + sqrt(b^2 - 4ac)) / 2a loses thousands of units.)
 
-Lemma. w, h and every d are positive whatever the raw numbers, so n' > 0 and dy/dx > 0: the spline is increasing.
+Lemma. w, h and every d are positive whatever the raw numbers, so D > 0 and dy/dx > 0: the spline is increasing.
 
 Raw numbers theta, `(..., 3K - 1)` in this order: `[widths K | heights K | slopes K - 1]`, the slopes at the interior
 knots; or `(..., 3K)`, `[widths K | heights K | slopes K]`, on a circle, the first slope being that at both ends. With
@@ -34,6 +34,7 @@ that are not among theta are 1.
 
 from refflow import arrays as xp
 from refflow.arrays import Array
+from refflow.arrays.lookup import Formula, Tables
 from refflow.bijections.scale_maps import SCALE_MAPS
 from refflow.errors import StructureError
 
@@ -75,7 +76,9 @@ def inverse_spline(y: Array, theta: Array, bound: float, circular: bool = False)
     return _inside(y, (y_knots, x_knots, slopes), (widths, heights), _root, bound, circular)
 
 
-def _inside(x, at_knots, in_bins, formula, bound, circular):  # type: ignore[no-untyped-def]
+def _inside(
+    x: Array, at_knots: Tables, in_bins: Tables, formula: Formula, bound: float, circular: bool
+) -> tuple[Array, Array]:
     """The formula on [-B, B], and what is outside."""
     b = xp.constant(bound, x)
     outside = xp.logical_or(xp.less(x, -b), xp.greater(x, b))
@@ -104,9 +107,14 @@ def _sizes(raw: Array, bound: float) -> Array:
 
 
 def _knots(sizes: Array, bound: float) -> Array:
-    """-B, -B + w_0, -B + w_0 + w_1, ..., B: the ends are exactly the bounds."""
+    """-B, -B + w_0, -B + w_0 + w_1, ..., B: each measured from the nearer end, and the ends exactly the bounds.
+
+    Where one bin fills the interval, sums across it have the digits of B only, and their derivatives cancel.
+    """
     b = xp.constant(bound, sizes)
-    interior = xp.cumulative_sum(sizes[:-1, ...], axis=0) - b
+    from_left = xp.cumulative_sum(sizes[:-1, ...], axis=0)
+    from_right = xp.flip(xp.cumulative_sum(xp.flip(sizes[1:, ...], axis=0), axis=0), axis=0)
+    interior = xp.where(xp.less_equal(from_left, from_right), from_left - b, b - from_right)
     end = xp.zeros_like(sizes[:1, ...]) + b
     return xp.concat([-end, interior, end], axis=0)
 
@@ -120,5 +128,7 @@ def _root(
     rising = xp.greater_equal(p, 0.0)
     r = xp.where(rising, p, -p) + xp.sqrt(p * p + u * v)  # (5)
     t, q = xp.where(rising, u / (u + r), r / (r + v)), xp.where(rising, r / (u + r), v / (r + v))  # (6)
-    x = xp.where(xp.less_equal(t, q), x0 + w * t, x1 - w * q)  # (7)
-    return x, -xp.log_slope(s, t, q, d0, d1)
+    log_slope = xp.log_slope(s, t, q, d0, d1)
+    from_y = y - xp.displacement(t, q, (x0, y0, d0), (x1, y1, d1), inside)
+    pieces = [from_y, x0 + w * t, x1 - w * q]
+    return xp.piecewise([xp.gentle(log_slope), xp.less_equal(t, q)], pieces), -log_slope  # (7)

@@ -61,6 +61,12 @@ def constant(value: float) -> BallArray:
     return exact(np.asarray(value, dtype=np.float64))
 
 
+def log_gamma_step(value: float) -> BallArray:
+    """A ball that holds log Gamma(v + 1/2) - log Gamma(v), at the precision of the context."""
+    v = arb(value)
+    return BallArray(objects((), [(v + 0.5).lgamma() - v.lgamma()]))
+
+
 def pi() -> BallArray:
     """A ball that holds pi, at the precision of the context."""
     return BallArray(objects((), [arb.pi()]))
@@ -100,6 +106,7 @@ sin = _function("sin", "The sine.")
 cos = _function("cos", "The cosine.")
 tanh = _function("tanh", "The hyperbolic tangent.")
 atan = _function("atan", "The inverse tangent.")
+asinh = _function("asinh", "The inverse hyperbolic sine.")
 
 
 def abs(x: BallArray) -> BallArray:

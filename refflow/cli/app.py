@@ -40,7 +40,13 @@ def placed(flow: Any, device: str) -> Any:
     kind, _, number = device.partition(":")
     known = kind == "cuda" and (not number or number.isdigit())
     require(known or device == "cpu", f"--device {device}: expected cpu, cuda or cuda:N")
-    return flow.to("cupy", device if number else None) if known else flow
+    if not known:
+        return flow
+    if number:
+        from refflow.backends import compute_on
+
+        compute_on(device)
+    return flow.to("cupy")
 
 
 def names(text: str) -> list[str]:

@@ -107,13 +107,15 @@ def _task(
     alpha: float,
     images: bool,
 ) -> Any:
+    from dataclasses import replace
+
     from refflow.tables import read_table
     from refflow.tasks import IMAGE_CHOICES, digits_task, image_task, table_task
 
     require(not (images and (context or drop)), "models of images take no --context and no --drop")
     if data == "digits":
         require(not (context or drop or bounds), "digits take no --context, --drop or --bounds")
-        return digits_task(IMAGE_CHOICES) if images else digits_task()
+        return replace(digits_task(), choices=IMAGE_CHOICES) if images else digits_task()
     name = "stdin" if data == "-" else data
     if images:
         return image_task(read_table(data), name, seed=seed, test=test, bounds=bounds, alpha=alpha)

@@ -19,7 +19,7 @@ from refflow.bijections import (
 )
 from refflow.conditioners import Conditioner
 from refflow.convolutions import ConvNet, ConvResidualNet
-from refflow.distributions import StandardNormal
+from refflow.distributions import Distribution, StandardNormal
 from refflow.errors import StructureError
 from refflow.flow import Flow, Seed
 from refflow.preprocessing import Dequantization
@@ -38,12 +38,14 @@ def realnvp_image(
     actnorm: bool = True,
     context_dim: int = 0,
     dropout: float = 0.0,
+    base: Distribution | None = None,
     preprocessing: Sequence[Bijection] = (),
     dequantization: Dequantization | None = None,
     seed: Seed,
     dtype: Any = "float64",
 ) -> Flow:
-    """RealNVP for images (H, W, C) (Dinh, Sohl-Dickstein and Bengio, 2017, sections 3.4 to 3.6), on a standard normal.
+    """RealNVP for images (H, W, C) (Dinh, Sohl-Dickstein and Bengio, 2017, sections 3.4 to 3.6), on a standard normal
+    or another base of vectors.
 
     Every scale but the last has `couplings` affine couplings with alternating checkerboard masks, a squeeze and as
     many with alternating channel masks, after which half of the channels leave; the last has one checkerboard coupling
@@ -84,7 +86,7 @@ def realnvp_image(
             maps += [squeeze, *(m for mask in masks for m in coupling(mask))]
             shape = (height, width, channels - channels // 2)
         levels.append(Chain(tuple(maps)))
-    return _image_flow(levels, preprocessing, dequantization)
+    return _image_flow(levels, base, preprocessing, dequantization)
 
 
 def glow(
@@ -99,14 +101,15 @@ def glow(
     bound: float = 2.0,
     context_dim: int = 0,
     dropout: float = 0.0,
+    base: Distribution | None = None,
     preprocessing: Sequence[Bijection] = (),
     dequantization: Dequantization | None = None,
     seed: Seed,
     dtype: Any = "float64",
 ) -> Flow:
-    """Glow (Kingma and Dhariwal, 2018) for images (H, W, C), on a standard normal: L `levels`, each a squeeze and K
-    `steps` of ActNorm (`initialize` sets it), invertible 1 x 1 convolution and affine coupling of the channels (the
-    last half moves), after which, but for the last level, half of the channels leave.
+    """Glow (Kingma and Dhariwal, 2018) for images (H, W, C), on a standard normal or another base of vectors: L
+    `levels`, each a squeeze and K `steps` of ActNorm (`initialize` sets it), invertible 1 x 1 convolution and affine
+    coupling of the channels (the last half moves), after which, but for the last level, half of the channels leave.
 
     `levels` is 2 if not given, or 1 for sides that can be halved once only. The paper has K = 32, L = 3 for images of
     32 x 32, networks of 512 channels, and a trainable base; the defaults here fit small images. `scale="sigmoid"` is
@@ -137,7 +140,7 @@ def glow(
             maps.append(AffineCoupling(mask, net, scale, bound))
         shape = (height, width, channels - channels // 2)
         made.append(Chain(tuple(maps)))
-    return _image_flow(made, preprocessing, dequantization)
+    return _image_flow(made, base, preprocessing, dequantization)
 
 
 def _network(mask: Mask, *, hidden: Sequence[int], blocks: int, **options: Any) -> Conditioner:
@@ -168,7 +171,10 @@ def _check_levels(shape: tuple[int, ...], levels: int, steps: int, halvings: int
 
 
 def _image_flow(
-    levels: Sequence[Bijection], preprocessing: Sequence[Bijection], dequantization: Dequantization | None
+    levels: Sequence[Bijection],
+    base: Distribution | None,
+    preprocessing: Sequence[Bijection],
+    dequantization: Dequantization | None,
 ) -> Flow:
     body = MultiScale(tuple(levels))
-    return Flow(StandardNormal(body.output_shape), Chain((*preprocessing, body)), dequantization)
+    return Flow(base or StandardNormal(body.output_shape), Chain((*preprocessing, body)), dequantization)

@@ -24,7 +24,7 @@ from refflow.bijections import (
 )
 from refflow.bijections.rational_quadratic import raw_size
 from refflow.conditioners import MLP
-from refflow.distributions import StandardNormal
+from refflow.distributions import Distribution, StandardNormal
 from refflow.errors import StructureError
 from refflow.flow import Flow, Seed
 from refflow.masked import MaskedMLP
@@ -76,13 +76,14 @@ def nice(
     mask: str = "alternating",
     context_dim: int = 0,
     dropout: float = 0.0,
+    base: Distribution | None = None,
     preprocessing: Sequence[Bijection] = (),
     dequantization: Dequantization | None = None,
     seed: Seed,
     dtype: Any = "float64",
 ) -> Flow:
     """NICE (Dinh, Krueger and Bengio, 2015): additive couplings with alternating masks, then one trainable scale a
-    dimension (section 3.3), on a standard normal.
+    dimension (section 3.3), on a standard normal or another base.
 
     The paper uses 4 couplings of 5 hidden layers of 1000 units; the default widths here fit small data.
     """
@@ -95,7 +96,7 @@ def nice(
         )  # fmt: skip
         maps.append(AdditiveCoupling(m, net))
     maps.append(ElementwiseAffine(np.zeros(dim, dtype=dtype), np.zeros(dim, dtype=dtype)))
-    return Flow(StandardNormal((dim,)), Chain(tuple(maps)), dequantization)
+    return Flow(base or StandardNormal((dim,)), Chain(tuple(maps)), dequantization)
 
 
 def realnvp(
@@ -111,14 +112,15 @@ def realnvp(
     linear: str | None = None,
     context_dim: int = 0,
     dropout: float = 0.0,
+    base: Distribution | None = None,
     preprocessing: Sequence[Bijection] = (),
     dequantization: Dequantization | None = None,
     seed: Seed,
     dtype: Any = "float64",
 ) -> Flow:
     """RealNVP (Dinh, Sohl-Dickstein and Bengio, 2017) for vectors: affine couplings whose masks alternate, on a
-    standard normal. With `actnorm`, an ActNorm before each coupling; with `linear`, a map that mixes the halves before
-    every pair of couplings: "permutation", "lu" or "rotation" (`LINEAR`).
+    standard normal or another base. With `actnorm`, an ActNorm before each coupling; with `linear`, a map that mixes the
+    halves before every pair of couplings: "permutation", "lu" or "rotation" (`LINEAR`).
 
     >>> flow = realnvp(3, layers=2, hidden=(8,), seed=0)
     >>> flow.sample(5, seed=1).shape
@@ -136,7 +138,7 @@ def realnvp(
             dropout=dropout, dtype=dtype,
         )  # fmt: skip
         maps.append(AffineCoupling(m, net, scale, bound))
-    return Flow(StandardNormal((dim,)), Chain(tuple(maps)), dequantization)
+    return Flow(base or StandardNormal((dim,)), Chain(tuple(maps)), dequantization)
 
 
 def nsf(

@@ -208,5 +208,5 @@ def _weighted_mean(values: np.ndarray, weights: np.ndarray | None) -> float:
 
 
 def _owned(view: Array) -> Array:
-    """A copy that does not keep the whole parameter vector alive."""
-    return xp.namespace(view).asarray(view, copy=True)
+    """A copy that does not keep the whole parameter vector alive, on its device: CuPy's default is the current one."""
+    return xp.namespace(view).asarray(view, copy=True, device=xp.device(view))

@@ -72,11 +72,11 @@ class _Iterations:
         loss = xp.value_and_grad(lambda p: negative_log_likelihood(bind(self.flow, p), self.train))
         with np.errstate(all="ignore"):
             value, gradient = loss(tree)
-        g = self.host(self.layout.vector(gradient))
+        value, g = float(value), self.host(self.layout.vector(gradient))
         if not np.isfinite(value) or not np.isfinite(g).all():  # a line search steps back from +inf, not from NaN
             return float("inf"), np.zeros_like(theta)
-        self.last = float(value), float(np.linalg.norm(g))
-        return float(value), g
+        self.last = value, float(np.linalg.norm(g))
+        return value, g
 
     def after(self, intermediate_result: Any) -> None:
         theta, value = intermediate_result.x, float(intermediate_result.fun)

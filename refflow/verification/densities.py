@@ -150,7 +150,8 @@ def samples_follow_density(flow: Flow, x: np.ndarray, context: Context = None) -
 
 
 def _cells(flow: Flow, x: np.ndarray, context: Context) -> Cells | None:
-    """Cells with edges at quantiles of samples, and of samples two and three times as far out in the latent space."""
+    """Cells with edges at quantiles of samples, and of samples two and three times as far from their median in the
+    latent space, and their range beyond these; the first and the last cells reach to infinity, for heavy tails."""
     dim = x[0].size
     if dim > 2:
         return None
@@ -158,33 +159,44 @@ def _cells(flow: Flow, x: np.ndarray, context: Context) -> Cells | None:
     with np.errstate(all="ignore"):
         inner = flow.sample(2048, row, seed=4)
         z = flow.encode(inner, row)
-        clouds = [inner, *(flow.decode(np.asarray(k * z, dtype=z.dtype), row) for k in (2.0, 3.0))]
+        middle = np.median(z, axis=0)
+        outer = [np.asarray(middle + k * (z - middle), dtype=z.dtype) for k in (2.0, 3.0)]
+        clouds = [inner, *(flow.decode(points, row) for points in outer)]
     flat = [cloud.reshape(len(cloud), dim).astype(float) for cloud in clouds]
     if not all(np.isfinite(cloud).all() for cloud in flat):
         return None
     levels = np.linspace(0.0, 1.0, 13)
-    edges = [np.unique(np.concatenate([np.quantile(c[:, i], levels) for c in flat])) for i in range(dim)]
+    found = [np.unique(np.concatenate([np.quantile(c[:, i], levels) for c in flat])) for i in range(dim)]
+    edges = [np.concatenate([2 * e[:1] - e[-1:], e, 2 * e[-1:] - e[:1]]) for e in found]
     fine, coarse = (_masses(flow, edges, x.shape[1:], row, nodes) for nodes in (14, 10))
-    return Cells(edges, fine, float(np.abs(fine - coarse).sum()))
+    ends = [np.array([-np.inf]), np.array([np.inf])]
+    return Cells([np.concatenate([ends[0], e, ends[1]]) for e in edges], fine, float(np.abs(fine - coarse).sum()))
 
 
 def _masses(flow: Flow, edges: list[np.ndarray], event: tuple[int, ...], row: Context, nodes: int) -> np.ndarray:
     """The integral of exp(log_prob) over every cell, by a product of Gauss-Legendre rules."""
-    t, w = np.polynomial.legendre.leggauss(nodes)
-    axes, weights = [], []
-    for e in edges:
-        half = 0.5 * np.diff(e)
-        axes.append((0.5 * (e[1:] + e[:-1])[:, None] + half[:, None] * t).ravel())
-        weights.append((half[:, None] * w).ravel())
+    axes, weights = zip(*(_rule(e, nodes) for e in edges), strict=True)
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     with np.errstate(all="ignore"):
         density = np.exp(flow.log_prob(grid.reshape(-1, *event), row)).reshape(grid.shape[:-1])
     for weight in weights:
         density = np.moveaxis(density * weight.reshape(-1, *(1,) * (density.ndim - 1)), 0, -1)
     for axis, e in enumerate(edges):
-        shape = (*density.shape[:axis], len(e) - 1, nodes, *density.shape[axis + 1 :])
+        shape = (*density.shape[:axis], len(e) + 1, nodes, *density.shape[axis + 1 :])
         density = density.reshape(shape).sum(axis=axis + 1)
     return np.asarray(density)
+
+
+def _rule(edges: np.ndarray, nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points and weights on the cells between the edges, and on the two beyond them: e + r t / (1 - t) for 0 < t < 1,
+    with r the range of the edges, makes of a tail that falls as a power a smooth function of t."""
+    t, w = np.polynomial.legendre.leggauss(nodes)
+    half, far = 0.5 * np.diff(edges)[:, None], 0.5 * (1.0 + t)
+    reach = edges[-1] - edges[0]
+    out, weight = reach * far / (1.0 - far), 0.5 * w * reach / (1.0 - far) ** 2
+    inside = 0.5 * (edges[1:] + edges[:-1])[:, None] + half * t
+    points = np.concatenate([edges[:1, None] - out, inside, edges[-1:, None] + out])
+    return points.ravel(), np.concatenate([weight[None], half * w, weight[None]]).ravel()
 
 
 __all__ = ["change_of_variables", "normalisation", "samples_follow_density", "sampling"]
