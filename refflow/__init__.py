@@ -8,6 +8,7 @@ The rooms, each of which imports only from those above it:
     conditioners    the networks theta = h(x_1, c)
     masked          those whose output i reads only what comes before i
     bijections/     the maps, one file a family: equations, inverse, log-determinant
+    convolutions    such networks for images
     distributions   base densities
     preprocessing   standardisation, dequantisation
     flow            change of variables, sampling
@@ -40,6 +41,7 @@ from refflow.bijections import (
     BatchNorm,
     Bijection,
     Chain,
+    Concatenate,
     ElementwiseAffine,
     Exp,
     Frozen,
@@ -48,15 +50,19 @@ from refflow.bijections import (
     Logit,
     Mask,
     Moments,
+    MultiScale,
     Orthogonal,
     Permutation,
+    PermuteAxes,
     RationalQuadraticAutoregressive,
     RationalQuadraticCoupling,
     RationalQuadraticElementwise,
+    Reshape,
     Reverse,
     Sigmoid,
     SinhArcsinh,
     Softplus,
+    Squeeze,
     Standardize,
     Tanh,
     Triangular,
@@ -66,6 +72,7 @@ from refflow.bijections import (
     half_mask,
 )
 from refflow.conditioners import MLP, Conditioner, Linear, ResidualNet
+from refflow.convolutions import Conv, ConvNet, ConvResidualNet
 from refflow.distributions import (
     DiagonalNormal,
     Distribution,
@@ -81,7 +88,7 @@ from refflow.flow import Flow
 from refflow.masked import MaskedMLP
 from refflow.modules import Module, bind, map_arrays, module, parameters
 from refflow.preprocessing import Dequantization, standardize
-from refflow.recipes import iaf, initialize, maf, nice, nsf, nsf_ar, realnvp
+from refflow.recipes import glow, iaf, initialize, maf, nice, nsf, nsf_ar, realnvp, realnvp_image
 from refflow.scoring import Score, score
 from refflow.training import Epoch, FitResult, History, fit
 
@@ -98,6 +105,7 @@ __all__ = [
     "BatchNorm",
     "Bijection",
     "Chain",
+    "Concatenate",
     "ElementwiseAffine",
     "Exp",
     "Frozen",
@@ -106,14 +114,18 @@ __all__ = [
     "Logit",
     "LU",
     "Mask",
+    "MultiScale",
     "Moments",
     "Orthogonal",
     "Permutation",
+    "PermuteAxes",
+    "Reshape",
     "RationalQuadraticAutoregressive",
     "RationalQuadraticCoupling",
     "RationalQuadraticElementwise",
     "Reverse",
     "Sigmoid",
+    "Squeeze",
     "SinhArcsinh",
     "Softplus",
     "Standardize",
@@ -125,6 +137,9 @@ __all__ = [
     "half_mask",
     "MLP",
     "Conditioner",
+    "Conv",
+    "ConvNet",
+    "ConvResidualNet",
     "Linear",
     "MaskedMLP",
     "ResidualNet",
@@ -146,6 +161,7 @@ __all__ = [
     "parameters",
     "Dequantization",
     "standardize",
+    "glow",
     "iaf",
     "initialize",
     "maf",
@@ -153,6 +169,7 @@ __all__ = [
     "nsf",
     "nsf_ar",
     "realnvp",
+    "realnvp_image",
     "Score",
     "score",
     "Epoch",

@@ -28,7 +28,7 @@ def _gelu(x: Array) -> Array:
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "relu": lambda x: xp.maximum(x, 0.0),
+    "relu": xp.relu,
     "leaky_relu": lambda x: xp.maximum(x, xp.constant(0.01, x) * x),
     "elu": lambda x: xp.maximum(x, 0.0) + xp.expm1(xp.minimum(x, 0.0)),
     "silu": xp.silu,
@@ -107,7 +107,7 @@ def with_context(x: Array, context: Array | None, context_dim: int) -> Array:
     return xp.concat([x, xp.broadcast_to(context, (*x.shape[:-1], context_dim))], axis=-1)
 
 
-def _dropped(h: Array, rate: float, rng: np.random.Generator | None) -> Array:
+def dropped(h: Array, rate: float, rng: np.random.Generator | None) -> Array:
     """h with each unit set to 0 with probability `rate` and the others divided by 1 - rate (Srivastava, 2014)."""
     if rng is None or rate == 0.0:
         return h
@@ -120,7 +120,12 @@ def with_dropout(m: M, rng: np.random.Generator | None) -> M:
 
     A flow with dropout is a random map whose inverse undoes another draw: it is for one training step only.
     """
-    return map_modules(lambda part: replace(part, rng=rng) if isinstance(part, MLP | ResidualNet) else part, m)
+    return map_modules(lambda part: replace(part, rng=rng) if drops(part) else part, m)
+
+
+def drops(part: Any) -> bool:
+    """Whether the module is a conditioner that drops units while training: one with a `dropout` rate above 0."""
+    return isinstance(part, Conditioner) and getattr(part, "dropout", 0.0) > 0.0
 
 
 def _check_network(layers: Sequence[Linear], activation: str, dropout: float) -> None:
@@ -160,7 +165,7 @@ class MLP(Conditioner):
         activate = ACTIVATIONS[self.activation]
         h = with_context(x, context, self.context_dim)
         for layer in self.layers[:-1]:
-            h = _dropped(activate(layer(h)), self.dropout, self.rng)
+            h = dropped(activate(layer(h)), self.dropout, self.rng)
         return self.layers[-1](h)
 
     @staticmethod
@@ -217,7 +222,7 @@ class ResidualNet(Conditioner):
         activate = ACTIVATIONS[self.activation]
         h = self.first(with_context(x, context, self.context_dim))
         for u, v in zip(self.blocks[0::2], self.blocks[1::2], strict=True):
-            h = h + v(_dropped(activate(u(activate(h))), self.dropout, self.rng))
+            h = h + v(dropped(activate(u(activate(h))), self.dropout, self.rng))
         return self.last(activate(h))
 
     @staticmethod

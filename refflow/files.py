@@ -34,7 +34,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from refflow import arrays as xp
-from refflow import bijections, conditioners, distributions, masked, preprocessing
+from refflow import bijections, conditioners, convolutions, distributions, masked, preprocessing
 from refflow.errors import FileError, RefflowError, StructureError
 from refflow.flow import Flow
 from refflow.modules import Module, arrays, bind_arrays, field_names, first_array, named_arrays
@@ -64,7 +64,7 @@ def register(cls: M) -> M:
     return cls
 
 
-for _room in (bijections, conditioners, masked, distributions, preprocessing):
+for _room in (bijections, conditioners, masked, convolutions, distributions, preprocessing):
     for _value in vars(_room).values():
         if isinstance(_value, type) and issubclass(_value, Module) and "__dataclass_fields__" in vars(_value):
             register(_value)

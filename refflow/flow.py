@@ -28,7 +28,8 @@ class Flow(Module):
         z = f(x),   log p_X(x) = log p_Z(f(x)) + log|det df/dx|                    (1)
         x = f^-1(z),   z ~ p_Z                                                     (2)
 
-    Events have the base's shape. Log-densities are in nats, of the data as they came: preprocessing is part of f.
+    Latents have the base's shape, and so have data unless f changes the shape. Log-densities are in nats, of the data
+    as they came: preprocessing is part of f.
     `dequantization`, if any, says how integer data become real; `fit` and `score` use it, `log_prob` never does.
 
     >>> from refflow import ElementwiseAffine, StandardNormal
@@ -42,17 +43,17 @@ class Flow(Module):
     dequantization: Dequantization | None = None
 
     def __post_init__(self) -> None:
-        shape = self.bijection.event_shape
-        if len(self.base.shape) != self.bijection.event_rank or shape not in (None, self.base.shape):
+        shape = self.bijection.output_shape
+        if len(self.base.shape) != self.bijection.output_rank or shape not in (None, self.base.shape):
             raise StructureError(
-                f"expected a base whose events fit the bijection's (rank {self.bijection.event_rank}, shape {shape}), "
+                f"expected a base whose events fit the bijection's (rank {self.bijection.output_rank}, shape {shape}), "
                 f"got a base with events of shape {self.base.shape}"
             )
 
     @property
     def event_shape(self) -> tuple[int, ...]:
         """The shape of one data point."""
-        return self.base.shape
+        return self.base.shape if self.bijection.event_shape is None else self.bijection.event_shape
 
     @property
     def context_dim(self) -> int:
@@ -60,26 +61,26 @@ class Flow(Module):
         return self.bijection.context_dim
 
     def encode(self, x: Array, context: Array | None = None) -> Array:
-        """z = f(x), of the shape of x. Points outside the domain of f have no latent: their rows are NaN."""
+        """z = f(x), `(..., *base.shape)`. Points outside the domain of f have no latent: their rows are NaN."""
         if xp.is_array(x) and xp.library(x) == "dask":
             return _lazy().encode(self, x, context)
-        x, context = self._checked(x, context, "x")
+        x, context = self._checked(x, context, "x", self.event_shape)
         z, log_det = self.bijection.forward(x, context)
         outside = xp.equal(log_det, -float("inf"))
-        return xp.where(xp.reshape(outside, (*outside.shape, *(1,) * len(self.event_shape))), float("nan"), z)
+        return xp.where(xp.reshape(outside, (*outside.shape, *(1,) * len(self.base.shape))), float("nan"), z)
 
     def decode(self, z: Array, context: Array | None = None) -> Array:
-        """x = f^-1(z), of the shape of z."""
+        """x = f^-1(z), `(..., *event_shape)`."""
         if xp.is_array(z) and xp.library(z) == "dask":
             return _lazy().decode(self, z, context)
-        z, context = self._checked(z, context, "z")
+        z, context = self._checked(z, context, "z", self.base.shape)
         return self.bijection.inverse(z, context)[0]
 
     def log_prob(self, x: Array, context: Array | None = None) -> Array:
         """log p(x) in nats by (1), of the batch shape of x; minus infinity outside the support, NaN where x has one."""
         if xp.is_array(x) and xp.library(x) == "dask":
             return _lazy().log_prob(self, x, context)
-        x, context = self._checked(x, context, "x")
+        x, context = self._checked(x, context, "x", self.event_shape)
         z, log_det = self.bijection.forward(x, context)
         log_p = self.base.log_prob(z) + log_det  # (1)
         largest = xp.max(xp.abs(xp.real(x)), axis=tuple(range(-len(self.event_shape), 0)))
@@ -117,15 +118,15 @@ class Flow(Module):
 
         return files.save(self, path, metadata)
 
-    def _checked(self, x: Array, context: Array | None, name: str) -> tuple[Array, Array | None]:
+    def _checked(
+        self, x: Array, context: Array | None, name: str, event_shape: tuple[int, ...]
+    ) -> tuple[Array, Array | None]:
         """x and context with one batch shape, or an error that says what was expected."""
+        rank, text = len(event_shape), ", ".join(map(str, event_shape))
         if not xp.is_array(x):
-            raise DTypeError(
-                f"expected {name} to be an array of shape (..., {self._shape_text()}), got a {type(x).__name__}"
-            )
-        rank = len(self.event_shape)
-        if tuple(x.shape[max(len(x.shape) - rank, 0) :]) != self.event_shape:
-            raise ShapeError(f"expected {name} of shape (..., {self._shape_text()}), got {tuple(x.shape)}")
+            raise DTypeError(f"expected {name} to be an array of shape (..., {text}), got a {type(x).__name__}")
+        if tuple(x.shape[max(len(x.shape) - rank, 0) :]) != event_shape:
+            raise ShapeError(f"expected {name} of shape (..., {text}), got {tuple(x.shape)}")
         require_floating(x, name)
         xp.require_same_library(name, x, like=self._like(x))
         context = self._checked_context(context, x)
@@ -138,7 +139,7 @@ class Flow(Module):
             raise ShapeError(
                 f"expected a context for each {name}, of batch shape {shapes[0]}, got {shapes[1]}"
             ) from error
-        return xp.broadcast_to(x, (*batch, *self.event_shape)), xp.broadcast_to(context, (*batch, context.shape[-1]))
+        return xp.broadcast_to(x, (*batch, *event_shape)), xp.broadcast_to(context, (*batch, context.shape[-1]))
 
     def _checked_context(self, context: Array | None, like: Array) -> Array | None:
         dim = self.context_dim
@@ -157,9 +158,6 @@ class Flow(Module):
         """An array of the flow, or x itself if the flow has none."""
         leaf = first_array(self)
         return x if xp.shape(leaf) == () else leaf
-
-    def _shape_text(self) -> str:
-        return ", ".join(map(str, self.event_shape))
 
 
 def _lazy() -> Any:

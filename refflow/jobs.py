@@ -18,11 +18,11 @@ import numpy as np
 from refflow import arrays as xp
 from refflow import pictures
 from refflow.baselines import Baseline, gaussian, mixture
-from refflow.bijections import Logit
+from refflow.bijections import Logit, Reshape
 from refflow.errors import DataError, MissingExtraError
 from refflow.flow import Flow
 from refflow.modules import first_array, map_arrays
-from refflow.recipes import iaf, maf, nice, nsf, nsf_ar, realnvp
+from refflow.recipes import glow, iaf, initialize, maf, nice, nsf, nsf_ar, realnvp, realnvp_image
 from refflow.scoring import Score, host_dtype, mean_log_prob, score, summary
 from refflow.storage import write_atomic
 from refflow.tasks import Task, preprocessing, real_values
@@ -31,6 +31,18 @@ from refflow.training import History, fit
 RECIPES: dict[str, Callable[..., Flow]] = {
     "realnvp": realnvp, "nice": nice, "nsf": nsf, "maf": maf, "iaf": iaf, "nsf_ar": nsf_ar,
 }  # fmt: skip
+
+IMAGE_RECIPES: dict[str, Callable[..., Flow]] = {"realnvp-image": realnvp_image, "glow": glow}
+"""Those that take the shape of an image for a number of dimensions."""
+
+DEPTH = {"realnvp-image": "couplings", "glow": "steps"}
+"""What `layers` are called there."""
+
+WARM_UP_ROWS = 512
+"""How many rows at most an image model's ActNorms are set from."""
+
+MIXTURE_DIM = 256
+"""A mixture of Gaussians with full covariances takes too long in more dimensions."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,8 @@ class Outcome:
 
 def build(task: Task, model: str, seed: int, dtype: str, **choices: Any) -> Flow:
     """An untrained flow of the recipe for the task's data."""
+    if model in IMAGE_RECIPES:
+        return _build_image(task, model, seed, dtype, **choices)
     recipe = RECIPES[model]
     known = inspect.signature(recipe).parameters
     options = {**{k: v for k, v in task.choices["model"].items() if k in known}, **choices}
@@ -82,6 +96,24 @@ def build(task: Task, model: str, seed: int, dtype: str, **choices: Any) -> Flow
         dim, **options, preprocessing=preprocessing(task, dtype, seed), dequantization=task.dequantization,
         context_dim=0 if task.train.context is None else task.train.context.shape[1], seed=seed, dtype=dtype,
     )  # fmt: skip
+
+
+def _build_image(task: Task, model: str, seed: int, dtype: str, **choices: Any) -> Flow:
+    """The same for images: rows become images (H, W, C) first, and the ActNorms are set from training rows."""
+    if task.image is None:
+        raise DataError(f"expected images for {model}, got rows without a height and a width")
+    event, maps = task.train.x.shape[1:], preprocessing(task, dtype, seed)
+    if event != task.image:
+        maps.append(Reshape(event, task.image))
+    recipe = IMAGE_RECIPES[model]
+    known = inspect.signature(recipe).parameters
+    options = {k: v for k, v in task.choices["model"].items() if k in known}
+    options.update({DEPTH[model] if k == "layers" else k: v for k, v in choices.items()})
+    flow = recipe(
+        task.image, **options, preprocessing=maps, dequantization=task.dequantization, seed=seed, dtype=dtype
+    )  # fmt: skip
+    rows = task.train.rows(slice(0, WARM_UP_ROWS))
+    return initialize(flow, real_values(task, rows, np.random.default_rng((seed, 7)), np.dtype(dtype)))
 
 
 def train(flow: Flow, task: Task, *, seed: int, **options: Any) -> tuple[Flow, History]:
@@ -130,7 +162,9 @@ def evaluate(task: Task, flow: Flow, history: History, seconds: float, model: st
             remarks.append(f"no Gaussian baseline: {error}")
             continue
         if found is None:
-            remarks.append("no Gaussian mixture beside the flow: pip install 'refflow[mixture]'")
+            known = task.train.x[0].size > MIXTURE_DIM
+            why = f"more than {MIXTURE_DIM} dimensions" if known else "pip install 'refflow[mixture]'"
+            remarks.append(f"no Gaussian mixture beside the flow: {why}")
             continue
         rows.append(Row(found.name, baseline_score(task, found, draws, seed), time.perf_counter() - began))
     errors = {d: round_trip_error(task, flow, seed, d) for d in dict.fromkeys(("float64", str(host_dtype(flow))))}
@@ -142,21 +176,25 @@ def baselines(task: Task, seed: int) -> list[Callable[[], Baseline | None]]:
     context."""
     rng = np.random.default_rng((seed, 5))
     copies = 1 if task.dequantization is None else 4
-    x = np.concatenate([real_values(task, task.train, rng, np.dtype("float64")) for _ in range(copies)])
-    held = real_values(task, task.validation, rng, np.dtype("float64"))
+    x = _flat(np.concatenate([real_values(task, task.train, rng, np.dtype("float64")) for _ in range(copies)]))
+    held = _flat(real_values(task, task.validation, rng, np.dtype("float64")))
     maps = [] if task.bounds is None else [Logit(task.alpha, *task.bounds)]
     found: list[Callable[[], Baseline | None]] = [lambda: gaussian(x, name="Gaussian")]
     if maps:
         found.append(lambda: gaussian(x, maps, name=f"Gaussian after logit({task.alpha:g})"))
-    found.append(lambda: mixture(x, held, maps, seed))
+    found.append(lambda: mixture(x, held, maps, seed) if x.shape[1] <= MIXTURE_DIM else None)
     return found
+
+
+def _flat(x: np.ndarray) -> np.ndarray:
+    return x.reshape(len(x), -1)
 
 
 def baseline_score(task: Task, baseline: Baseline, draws: int, seed: int) -> Score:
     """The test rows under a baseline, with the noise that `score` draws for the flow."""
     values = mean_log_prob(
-        lambda data: baseline.log_prob(data.x), task.test, task.dequantization, draws, np.random.default_rng(seed),
-        np.dtype("float64"),
+        lambda data: baseline.log_prob(_flat(data.x)), task.test, task.dequantization, draws,
+        np.random.default_rng(seed), np.dtype("float64"),
     )  # fmt: skip
     return summary(values, task.test.x.shape[1:], task.dequantization)
 
@@ -214,7 +252,7 @@ def draw_pictures(outcome: Outcome, folder: Path, seed: int) -> tuple[list[Path]
         made = [pictures.training_curve(outcome.history, folder / "curve.png", bits=outcome.bits)]
         if task.image is not None:
             real = task.test.x[:100].astype(float)
-            drawn = sample_levels(flow, 100, seed=seed)
+            drawn = sample_levels(flow, len(real), seed=seed)
             made.append(pictures.image_grid(real, drawn, task.image, folder / "samples.png"))
         else:
             count = min(len(task.test), 2000)

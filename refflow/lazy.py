@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 def encode(flow: Flow, x: "dask.array.Array", context: Any = None) -> "dask.array.Array":
     """`Flow.encode`, block by block."""
-    return _rowwise(flow, "encode", x, context, event=True)
+    return _rowwise(flow, "encode", x, context, flow.event_shape, flow.base.shape)
 
 
 def decode(flow: Flow, z: "dask.array.Array", context: Any = None) -> "dask.array.Array":
     """`Flow.decode`, block by block."""
-    return _rowwise(flow, "decode", z, context, event=True)
+    return _rowwise(flow, "decode", z, context, flow.base.shape, flow.event_shape)
 
 
 def log_prob(flow: Flow, x: "dask.array.Array", context: Any = None) -> "dask.array.Array":
     """`Flow.log_prob`, block by block."""
-    return _rowwise(flow, "log_prob", x, context, event=False)
+    return _rowwise(flow, "log_prob", x, context, flow.event_shape, ())
 
 
 def sample_and_log_prob(
@@ -74,13 +74,15 @@ def _draw(flow: Flow, n: int, context: Any, seed: tuple[int, int]) -> tuple[Any,
     return flow.sample_and_log_prob(n, context, seed=np.random.default_rng(seed))
 
 
-def _rowwise(flow: Flow, method: str, x: Any, context: Any, event: bool) -> Any:
-    """The method of the flow at every block of rows; the events whole in every block."""
+def _rowwise(
+    flow: Flow, method: str, x: Any, context: Any, event_shape: tuple[int, ...], found_shape: tuple[int, ...]
+) -> Any:
+    """The method of the flow at every block of rows; the events, and what is found for each, whole in every block."""
     from dask import array as da
 
-    rank = len(flow.event_shape)
-    if x.ndim < rank or x.shape[x.ndim - rank :] != flow.event_shape:
-        text = ", ".join(map(str, flow.event_shape))
+    rank = len(event_shape)
+    if x.ndim < rank or x.shape[x.ndim - rank :] != event_shape:
+        text = ", ".join(map(str, event_shape))
         raise ShapeError(f"expected a Dask array of shape (..., {text}), got {x.shape}")
     require_floating(x, "x")
     _require_blocks(x, flow)
@@ -90,10 +92,11 @@ def _rowwise(flow: Flow, method: str, x: Any, context: Any, event: bool) -> Any:
     if context is not None:
         operands += _context(flow, context, x, batch)
     dtype = np.result_type(x.dtype, host_dtype(flow))
-    found = axes if event else axes[:batch]
+    new = {x.ndim + 1 + i: n for i, n in enumerate(found_shape)}  # x.ndim is the axis of the context's columns
+    found = (*axes[:batch], *new)
     return da.blockwise(
         _asked, found, *operands, flow=flow, method=method, dtype=dtype, meta=_empty(x._meta, len(found), dtype),
-        concatenate=True,
+        concatenate=True, new_axes=new,
     )  # fmt: skip
 
 

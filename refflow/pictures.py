@@ -66,24 +66,27 @@ def training_curve(history: History, path: str | PathLike[str], bits: bool = Fal
 
 
 def image_grid(
-    real: np.ndarray, drawn: np.ndarray, shape: tuple[int, int], path: str | PathLike[str], columns: int = 10
+    real: np.ndarray, drawn: np.ndarray, shape: tuple[int, int, int], path: str | PathLike[str], columns: int = 10
 ) -> Path:
-    """Real images on the left, samples on the right, as two grids in one grey scale."""
+    """Real images (H, W, C) on the left, samples on the right, as two grids: in colour if they have three channels,
+    else the first channel in one grey scale."""
     figure = _figure(10.4, 5.6)
     low, high = float(real.min()), float(real.max())
     for place, (images, title) in enumerate(((real, "real"), (drawn, "samples of the flow")), start=1):
         axes = figure.add_subplot(1, 2, place)
-        axes.imshow(_tile(np.clip(images, low, high), shape, columns, high), cmap="gray_r", vmin=low, vmax=high)
+        tiles = _tile(np.clip(images, low, high), shape, min(columns, len(images)), high)
+        colour = (tiles - low) / ((high - low) or 1.0) if shape[2] == 3 else tiles[..., 0]
+        axes.imshow(colour, cmap="gray_r", vmin=low, vmax=high)
         axes.set_title(title)
         axes.axis("off")
     return _save(figure, path)
 
 
-def _tile(images: np.ndarray, shape: tuple[int, int], columns: int, edge: float) -> np.ndarray:
+def _tile(images: np.ndarray, shape: tuple[int, int, int], columns: int, edge: float) -> np.ndarray:
     """Images in rows of a grid, one pixel of `edge` at an eighth of its strength between them."""
-    height, width = shape
+    height, width, channels = shape
     rows = len(images) // columns
-    grid = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), 0.125 * edge)
+    grid = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, channels), 0.125 * edge)
     for k in range(rows * columns):
         i, j = divmod(k, columns)
         place = np.s_[i * (height + 1) : i * (height + 1) + height, j * (width + 1) : j * (width + 1) + width]

@@ -21,10 +21,12 @@ BLOCK_ROWS = 16384
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of numbers and the names of their columns (empty if the source has none)."""
+    """Rows of numbers, the names of their columns (empty if the source has none), and the shape that a row had before
+    it was flattened (empty if it was flat)."""
 
     values: np.ndarray
     columns: tuple[str, ...] = ()
+    event_shape: tuple[int, ...] = ()
 
     def without(self, columns: Sequence[int]) -> "Table":
         """The table without some columns."""
@@ -54,7 +56,7 @@ class Table:
 def read_table(source: str) -> Table:
     """The whole table at a path, or from standard input for "-"."""
     blocks = list(read_blocks(source))
-    return Table(np.concatenate([b.values for b in blocks]), blocks[0].columns)
+    return Table(np.concatenate([b.values for b in blocks]), blocks[0].columns, blocks[0].event_shape)
 
 
 def read_blocks(source: str, rows: int = BLOCK_ROWS) -> Iterator[Table]:
@@ -86,7 +88,7 @@ def _npy_blocks(path: Path, rows: int) -> Iterator[Table]:
         raise DataError(f"expected rows and columns in {path}, got an array of shape {array.shape}")
     for start in range(0, len(array), rows):
         block = np.array(array[start : start + rows])
-        yield Table(block.reshape(len(block), -1))
+        yield Table(block.reshape(len(block), -1), event_shape=array.shape[1:] if array.ndim > 2 else ())
 
 
 def _csv_blocks(stream: IO[str], name: str, rows: int) -> Iterator[Table]:

@@ -47,6 +47,12 @@ TABLE_CHOICES: dict[str, Any] = {
 }
 
 
+IMAGE_CHOICES: dict[str, Any] = {
+    "model": {"hidden": (64, 64), "dropout": 0.0},
+    "fit": {"epochs": 100, "ema": 0.999, "learning_rate": 1e-3, "patience": 30},
+}
+
+
 @dataclass(frozen=True)
 class Task:
     """Data split for training, and how they enter the flow."""
@@ -58,7 +64,8 @@ class Task:
     dequantization: Dequantization | None
     bounds: tuple[float, float] | None
     alpha: float
-    image: tuple[int, int] | None = None
+    image: tuple[int, int, int] | None = None
+    """The shape (H, W, C) of rows that are images, flattened or not."""
     columns: tuple[str, ...] = ()
     context_columns: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -70,7 +77,48 @@ def digits_task() -> Task:
     images, _ = load_digits()
     first, second = DIGITS_SPLIT
     train, held, test = (Observations(images[a:b]) for a, b in ((0, first), (first, second), (second, len(images))))
-    return Task("digits", train, held, test, Dequantization((1.0,)), (0.0, 17.0), 0.05, (8, 8), choices=DIGITS_CHOICES)
+    return Task(
+        "digits", train, held, test, Dequantization((1.0,)), (0.0, 17.0), 0.05, (8, 8, 1), choices=DIGITS_CHOICES
+    )
+
+
+def image_task(
+    table: Table,
+    name: str,
+    *,
+    seed: int,
+    test: float = 0.1,
+    validation: float = 0.1,
+    bounds: tuple[float, float] | None = None,
+    alpha: float = 0.05,
+) -> Task:
+    """Images `(n, H, W)` or `(n, H, W, C)` from an .npy file, split by the seed.
+
+    Integers are levels: dequantised, in the bounds 0 and the largest level of all rows plus 1 if no others are given.
+    """
+    shape = table.event_shape
+    if len(shape) not in (2, 3):
+        raise DataError(
+            f"expected images (n, H, W) or (n, H, W, C) in an .npy file, got rows of shape {shape} in {name}"
+        )
+    require_finite(table.values, name)
+    levels, remarks = table.values.dtype.kind in "iub", []
+    if levels and bounds is None:
+        if table.values.min() < 0:
+            raise DataError(f"expected levels >= 0 in {name}, got {table.values.min()}: give --bounds LOW,HIGH")
+        bounds = (0.0, float(table.values.max()) + 1.0)
+    if levels and bounds is not None:
+        remarks.append(f"levels {bounds[0]:g} .. {bounds[1] - 1.0:g}, dequantised: bounds {bounds[0]:g},{bounds[1]:g}")
+    elif tied_columns(table.values, (0.0,) * table.values.shape[1]):
+        remarks.append("values repeat: likelihoods may be inflated; give levels as integers")
+    train, held, tested = _split(
+        Observations(table.values.reshape(len(table.values), *shape)), name, seed, test, validation
+    )
+    height, width, channels = (*shape, 1)[:3]
+    return Task(
+        Path(name).stem, train, held, tested, Dequantization((1.0,)) if levels else None, bounds, alpha,
+        (height, width, channels), remarks=tuple(remarks), choices=IMAGE_CHOICES,
+    )  # fmt: skip
 
 
 def table_task(
@@ -103,18 +151,26 @@ def table_task(
         remarks.append(f"dequantised, because values repeat on a grid: {text}")
     if tied := tied_columns(x, steps):
         remarks.append(f"values repeat off any decimal grid in {_labels(rest, tied)}: likelihoods may be inflated")
-    order = np.random.default_rng((seed, 3)).permutation(len(x))
-    cut_test, cut_held = len(x) - max(1, round(test * len(x))), max(1, round(validation * len(x)))
-    if cut_test - cut_held < 2:
-        raise DataError(f"expected at least 4 rows to split for training, validation and test in {name}, got {len(x)}")
     data = Observations(x, table.values[:, context_numbers] if context_numbers else None)
-    edges = (0, cut_test - cut_held, cut_test, len(x))
-    train, held, tested = (data.rows(np.sort(order[a:b])) for a, b in zip(edges[:-1], edges[1:], strict=True))
+    train, held, tested = _split(data, name, seed, test, validation)
     return Task(
         Path(name).stem, train, held, tested, Dequantization(steps) if any(steps) else None,
         bounds, alpha, columns=rest.columns, remarks=tuple(remarks),
         context_columns=tuple(table.columns[i] for i in context_numbers) if table.columns else (),
     )  # fmt: skip
+
+
+def _split(
+    data: Observations, name: str, seed: int, test: float, validation: float
+) -> tuple[Observations, Observations, Observations]:
+    """Training, validation and test rows."""
+    n = len(data)
+    order = np.random.default_rng((seed, 3)).permutation(n)
+    cut_test, cut_held = n - max(1, round(test * n)), max(1, round(validation * n))
+    if cut_test - cut_held < 2:
+        raise DataError(f"expected at least 4 rows to split for training, validation and test in {name}, got {n}")
+    first, second, third = order[: cut_test - cut_held], order[cut_test - cut_held : cut_test], order[cut_test:]
+    return data.rows(np.sort(first)), data.rows(np.sort(second)), data.rows(np.sort(third))
 
 
 def _labels(table: Table, numbers: Sequence[int]) -> list[str]:
@@ -123,7 +179,8 @@ def _labels(table: Table, numbers: Sequence[int]) -> list[str]:
 
 def preprocessing(task: Task, dtype: Any, seed: int) -> list[Bijection]:
     """Logit if there are bounds, then standardisation by the training rows."""
-    maps: list[Bijection] = [] if task.bounds is None else [Logit(task.alpha, *task.bounds)]
+    rank = task.train.x.ndim - 1
+    maps: list[Bijection] = [] if task.bounds is None else [Logit(task.alpha, *task.bounds, rank)]
     x = real_values(task, task.train, np.random.default_rng((seed, 4)), np.dtype("float64"))
     for f in maps:
         x, log_det = f.forward(x)
@@ -144,7 +201,7 @@ def mnist5k_task() -> Task:
     images, _ = load_mnist5k()
     first, second = MNIST5K_SPLIT
     train, held, test = (Observations(images[a:b]) for a, b in ((0, first), (first, second), (second, len(images))))
-    return Task("mnist5k", train, held, test, Dequantization((1.0,)), (0.0, 256.0), 1e-6, (28, 28))
+    return Task("mnist5k", train, held, test, Dequantization((1.0,)), (0.0, 256.0), 1e-6, (28, 28, 1))
 
 
 def quantised_task(name: str, load: Callable[[], Quantised]) -> Task:

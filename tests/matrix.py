@@ -173,10 +173,8 @@ def drawn(entry, scale=1.0, dtype=np.float64, rows=4):
     found = {n: np.exp(a) if n.endswith(POSITIVE) else a for n, a in found.items()}
     f = bind_arrays(entry.map, xp.rebuild(arrays(entry.map), iter(found.values()))) if found else entry.map
     x, y = (
-        rng.standard_normal((rows, *entry.event_shape))
-        if box is None
-        else rng.uniform(*box, (rows, *entry.event_shape))
-        for box in (entry.domain, entry.range)
+        rng.standard_normal((rows, *shape)) if box is None else rng.uniform(*box, (rows, *shape))
+        for shape, box in ((entry.event_shape, entry.domain), (entry.output_shape, entry.range))
     )
     context = rng.standard_normal((rows, entry.context_dim)) if entry.context_dim else None
     f = map_arrays(lambda a: a.astype(dtype), f)
@@ -198,7 +196,7 @@ def differences(library, f, x, context=None, dtype=np.float64):
     assert all(is_at_home(a, library.name, dtype) for a in got), [type(a) for a in got]
     u = np.finfo(dtype).eps / 2
     scales = conditions(f, x, context)
-    kappa = scales.value.reshape(x.shape), scales.log_det
+    kappa = scales.value.reshape(want[0].shape), scales.log_det
     if library.name == "balls":
         errors = [ball.distance(value) for ball, value in zip(got, want, strict=True)]
         assert all(np.all(ball.radius() <= U * k) for ball, k in zip(got, kappa, strict=True))
@@ -207,15 +205,16 @@ def differences(library, f, x, context=None, dtype=np.float64):
     return tuple(float(np.max(e / (u * k))) for e, k in zip(errors, kappa, strict=True))
 
 
-def cotangents(x):
+def cotangents(f, x):
     """Fixed weights of values and log-determinants that make a scalar of a map."""
     rng = np.random.default_rng(7)
-    return rng.standard_normal(x.shape), rng.standard_normal(len(x))
+    event = x.shape[1:] if f.output_shape is None else f.output_shape
+    return rng.standard_normal((len(x), *event)), rng.standard_normal(len(x))
 
 
 def gradient(library, f, x, context=None):
     """The gradient of sum(a y) + sum(b log_det) in parameters and x, by the library's own autodiff, as NumPy leaves."""
-    a, b = (library.put(v.astype(x.dtype)) for v in cotangents(x))
+    a, b = (library.put(v.astype(x.dtype)) for v in cotangents(f, x))
     tree = {"parameters": arrays(library.place(f)), "x": library.put(x)}
     rows = () if context is None else (library.put(context),)
 
@@ -276,6 +275,7 @@ class Elsewhere(refflow.Bijection):
 
     event_rank = property(lambda self: self.bijection.event_rank)
     event_shape = property(lambda self: self.bijection.event_shape)
+    output_shape = property(lambda self: self.bijection.output_shape)
     context_dim = property(lambda self: self.bijection.context_dim)
 
     def forward(self, x, context=None):

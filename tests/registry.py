@@ -28,6 +28,10 @@ class Entry:
         return self.map.context_dim
 
     @property
+    def output_shape(self) -> tuple[int, ...]:
+        return self.event_shape if self.map.output_shape is None else self.map.output_shape
+
+    @property
     def onto(self) -> bool:
         """Whether the map claims all of space as its range."""
         return self.range is None
@@ -183,7 +187,69 @@ def entries():
     yield from autoregressive_entries()
 
 
-REGISTRY = tuple(entries())
+def conv(mask, per_coordinate=2, *, hidden=(3,), activation="tanh", context_dim=0):
+    return refflow.ConvNet.init(
+        mask, per_coordinate, rng=np.random.default_rng(0), hidden=hidden, activation=activation,
+        context_dim=context_dim,
+    )  # fmt: skip
+
+
+def conv_affine(mask, **options):
+    return refflow.AffineCoupling(mask, conv(mask, **options))
+
+
+def image_entries():
+    board, channel = refflow.checkerboard_mask(2, 2), refflow.channel_mask(2, 1, 3, move_last=False)
+    yield Entry("squeeze", refflow.Squeeze((2, 4, 1)), (2, 4, 1))
+    yield Entry("squeeze by 3, inverted", refflow.Inverse(refflow.Squeeze((3, 3, 1), 3)), (1, 1, 9))
+    yield Entry("reshape", refflow.Reshape((2, 1, 2), (4,)), (2, 1, 2))
+    yield Entry("permute axes", refflow.PermuteAxes((1, 2, 3), (2, 0, 1)), (1, 2, 3))
+    yield Entry(
+        "concatenate",
+        refflow.Concatenate(
+            (affine(refflow.half_mask(2), context_dim=1), refflow.ElementwiseAffine.init((2,))), (2, 2)
+        ),
+        (4,),
+    )
+    yield Entry(
+        "concatenate, rows of images",
+        refflow.Concatenate((refflow.ActNorm.init(2, rank=3), refflow.Reverse(rank=3)), (1, 2), axis=-3),
+        (3, 1, 2),
+    )
+    yield Entry("affine coupling, convolution, checkerboard", conv_affine(board), (2, 2, 1))
+    yield Entry(
+        "affine coupling, convolution, channel, context", conv_affine(channel, hidden=(3, 2), context_dim=2), (2, 1, 3)
+    )
+    yield Entry(
+        "additive coupling, convolution, arbitrary",
+        refflow.AdditiveCoupling(refflow.Mask((2, 1, 2), (1, 2)), conv(refflow.Mask((2, 1, 2), (1, 2)), 1)),
+        (2, 1, 2),
+    )
+    net = refflow.ConvResidualNet.init(
+        board, 2, rng=np.random.default_rng(0), width=2, blocks=1, kernel=1, activation="silu", context_dim=1
+    )
+    yield Entry("affine coupling, residual convolution, context", refflow.AffineCoupling(board, net), (2, 2, 1))
+    yield Entry(
+        "multi-scale",
+        refflow.MultiScale(
+            (
+                refflow.Chain((refflow.Squeeze((2, 2, 1)), affine(refflow.channel_mask(1, 1, 4), context_dim=1))),
+                refflow.ElementwiseAffine.init((1, 1, 2)),
+            )
+        ),
+        (2, 2, 1),
+    )
+    yield Entry(
+        "realnvp for images", refflow.realnvp_image((2, 4, 1), couplings=1, hidden=(), seed=0).bijection, (2, 4, 1)
+    )
+    yield Entry(
+        "glow",
+        refflow.glow((2, 2, 2), levels=1, steps=1, hidden=(3,), activation="tanh", context_dim=1, seed=0).bijection,
+        (2, 2, 2),
+    )
+
+
+REGISTRY = (*entries(), *image_entries())
 
 
 def flows():
@@ -252,6 +318,7 @@ def flows():
     )
     yield "realnvp, D = 3", refflow.realnvp(3, layers=2, hidden=(4,), seed=0), None
     yield "images", refflow.Flow(normal((2, 2, 1)), affine(refflow.checkerboard_mask(2, 2))), None
+    yield "glow", refflow.glow((2, 2, 1), levels=1, steps=1, hidden=(2,), seed=0), None
 
 
 FLOWS = tuple(flows())

@@ -25,6 +25,7 @@ import scipy.special
 from autograd.extend import defvjp
 from autograd.tracer import getval, isbox
 from matrix import LIBRARIES
+from scipy.signal import correlate
 from strict import DEVICE, boxes_on_the_right, is_strict, to_strict
 
 from refflow import arrays as xp
@@ -137,6 +138,7 @@ def elementwise_cases():
     yield from unary("square", np.square)
     yield from unary("expm1", np.expm1, extremes=(-50.0, -1e-10, 1e-10, 30.0))
     yield from unary("log1p", np.log1p, low=-0.9, extremes=(-0.99, -1e-10, 1e-30, 0.499, 0.501, 1e30))
+    yield from unary("relu", lambda x: np.maximum(x, 0.0), extremes=(-1e30, -0.01, 0.01))
     yield from unary("abs", np.abs, extremes=(-1e30, -0.01, 0.01))
     # exp, then log1p or a quotient, and a sum: three roundings at most on each side; one product more in silu.
     yield from unary("softplus", lambda x: np.logaddexp(0.0, x), ulps=6, extremes=(-600.0, -40.0, -0.01, 40.0, 800.0))
@@ -368,6 +370,65 @@ def product_cases():
         yield Case("linear", f"{a} to {m}", xp.linear, plain, inputs, ulps=8, conditioned=True)
 
 
+def neighbours(x, kernel):
+    """The patches of images, pixel by pixel."""
+    r, (height, width, channels) = kernel // 2, x.shape[-3:]
+    padded = np.zeros((*x.shape[:-3], height + 2 * r, width + 2 * r, channels), x.dtype)
+    padded[..., r : r + height, r : r + width, :] = x
+    found = np.empty((*x.shape[:-1], kernel * kernel * channels), x.dtype)
+    for i, j in np.ndindex(height, width):
+        window = padded[..., i : i + kernel, j : j + kernel, :]
+        found[..., i, j, :] = window.reshape(found.shape[:-3] + found.shape[-1:])
+    return found
+
+
+def folded(p, kernel):
+    """Each patch added where it was taken."""
+    r, height, width, channels = kernel // 2, *p.shape[-3:-1], p.shape[-1] // kernel**2
+    padded = np.zeros((*p.shape[:-3], height + 2 * r, width + 2 * r, channels), p.dtype)
+    for i, j in np.ndindex(height, width):
+        patch = p[..., i, j, :].reshape(*p.shape[:-3], kernel, kernel, channels)
+        padded[..., i : i + kernel, j : j + kernel, :] += patch
+    return padded[..., r : r + height, r : r + width, :]
+
+
+def correlated(x, weight, bias):
+    """The convolution by SciPy's correlation of each pair of channels."""
+    dtype = np.result_type(x, weight, bias)
+    found = np.zeros((*x.shape[:-1], weight.shape[3]), dtype) + bias.astype(dtype)
+    for n in np.ndindex(*x.shape[:-3]):
+        for i, j in np.ndindex(*weight.shape[2:]):
+            found[(*n, ..., j)] += correlate(x[(*n, ..., i)], weight[:, :, i, j], mode="full", method="direct")[
+                _centre(x.shape[-3], weight.shape[0]), _centre(x.shape[-2], weight.shape[1])
+            ]
+    return found
+
+
+def _centre(length, kernel):
+    return slice(kernel // 2, kernel // 2 + length)
+
+
+IMAGES = (((3, 4, 2), 3), ((2, 2, 3, 1), 3), ((1, 1, 2), 3), ((2, 3, 2), 5), ((0, 2, 2, 1), 3), ((2, 2, 2), 1))
+
+
+def convolution_cases():
+    for shape, kernel in IMAGES:
+        label, wide = f"{shape} by {kernel}", (*shape[:-1], shape[-1] * kernel**2)
+        yield Case("patches", label, bind(xp.patches, kernel), bind(neighbours, kernel), (fixed(*shape),))
+        # kernel^2 terms added in another order, on both sides
+        yield Case(
+            "fold", label, bind(xp.fold, kernel), bind(folded, kernel), (fixed(*wide),), ulps=2 * kernel**2,
+            conditioned=True,
+        )  # fmt: skip
+        for out in (1, 2):
+            inputs = fixed(*shape), fixed(kernel, kernel, shape[-1], out, seed=9), fixed(out, seed=10)
+            # k k C products and as many sums, on both sides
+            yield Case(
+                "conv2d", f"{label} to {out}", xp.conv2d, correlated, inputs, ulps=2 * (kernel**2 * shape[-1] + 1),
+                conditioned=True,
+            )  # fmt: skip
+
+
 def triangle(a, lower, unit_diagonal):
     t = np.tril(a) if lower else np.triu(a)
     return t - np.diag(np.diag(t) - 1.0) if unit_diagonal else t
@@ -407,6 +468,7 @@ CASES = [
     *shape_cases(),
     *selection_cases(),
     *product_cases(),
+    *convolution_cases(),
     *triangle_cases(),
 ]
 

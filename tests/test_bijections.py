@@ -162,7 +162,7 @@ def drawn(entry, dtype):
     low, high = entry.domain or (-2.0, 2.0)
     x = (low + (high - low) * RNG.integers(1, 64, (3, *entry.event_shape)) / 64).astype(dtype)
     low, high = entry.range or (-2.0, 2.0)
-    y = (low + (high - low) * RNG.integers(1, 64, (3, *entry.event_shape)) / 64).astype(dtype)
+    y = (low + (high - low) * RNG.integers(1, 64, (3, *entry.output_shape)) / 64).astype(dtype)
     context = RNG.integers(-8, 9, (3, entry.context_dim)).astype(dtype) / 8 if entry.context_dim else None
     return f, x, y, context
 

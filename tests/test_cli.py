@@ -363,6 +363,7 @@ def test_other_errors_are_one_clear_line(run, trained, plain, tmp_path):
         ("train", table, "--context", "zz"): "expected a column among a, b, c, got 'zz'",
         ("train", table, "--context", "a,b,c"): "columns to model",
         ("train", table, "--bounds", "0,1"): "outside",
+        ("train", table, "--model", "glow"): "expected images (n, H, W)",
         ("train", table, "--out", tmp_path / "file" / "o"): "cannot make the folder",
         ("train", table, "--epochs", "-1"): "epochs >= 0",
         ("score", tmp_path / "none", table): "No such file",
@@ -383,12 +384,50 @@ def test_other_errors_are_one_clear_line(run, trained, plain, tmp_path):
         assert text in one_line(err), (arguments, err)
 
 
+@pytest.mark.parametrize(
+    ("model", "shape", "dtype"),
+    [("glow", (4, 4), "uint8"), ("realnvp-image", (4, 2, 3), "int64"), ("glow", (2, 4, 2), "float64")],
+)
+def test_images_keep_their_shape_from_file_to_samples(run, tmp_path, model, shape, dtype):
+    """Integers are dequantised levels in bits/dim; other numbers are taken as they are."""
+    x = np.random.default_rng(0).poisson(2.0, size=(40, *shape)).astype(dtype)
+    if dtype == "float64":
+        x = x + np.random.default_rng(1).random(x.shape)
+    np.save(tmp_path / "x.npy", x)
+    small = ("--epochs", "2", "--layers", "1", "--hidden", "4")
+    out = tmp_path / "o"
+    code, text, _ = run("train", tmp_path / "x.npy", "--model", model, *small, "--out", out, "--json", "-q")
+    found = json.loads(text)
+    assert code == 0
+    assert found["unit"].startswith("nats" if dtype == "float64" else "bits/dim")
+    assert (out / "samples.png").stat().st_size > 1000
+    flow = refflow.load(out / "model.safetensors")
+    assert flow.event_shape == shape
+    scored = json.loads(run("score", out / "model.safetensors", tmp_path / "x.npy", "--json")[1])
+    assert scored["rows"] == 40
+    assert scored["mean_nats"] == pytest.approx(refflow.score(flow, x).mean, rel=1e-6)
+    assert run("sample", out / "model.safetensors", "-n", "3", "--out", tmp_path / "s.npy")[0] == 0
+    assert np.load(tmp_path / "s.npy").shape == (3, *shape)
+
+
+def test_the_digits_are_images_too(run, tmp_path):
+    small = ("--epochs", "1", "--layers", "1", "--hidden", "4", "--out", tmp_path / "o", "--json", "-q")
+    code, text, _ = run("train", "digits", "--model", "realnvp-image", *small)
+    assert code == 0
+    assert json.loads(text)["scores"][0]["model"] == "realnvp-image flow"
+    flow = refflow.load(tmp_path / "o" / "model.safetensors")
+    assert flow.event_shape == (64,)
+    assert len(flow.bijection.bijections[-1].levels) == 2
+    assert any(isinstance(f, refflow.Reshape) for f in flow.bijection.bijections)
+
+
 def test_wrong_usage_exits_with_2(run, tmp_path):
     table = write_csv(tmp_path / "t.csv", rows())
     for arguments in (
         ("train",),
         ("train", table, "--layers", "many"),
-        ("train", table, "--model", "glow"),
+        ("train", table, "--model", "glowing"),
+        ("train", "digits", "--model", "glow", "--drop", "1"),
         ("train", table, "--hidden", "8,x"),
         ("train", table, "--bounds", "1"),
         ("train", table, "--dtype", "float16"),

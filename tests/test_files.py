@@ -66,6 +66,18 @@ FLOWS = {
     "dropout": lambda: noisy(refflow.realnvp(2, layers=1, hidden=(3,), dropout=0.1, seed=0)),
     "images": lambda: noisy(image_flow()),
     "residual": lambda: noisy(residual_flow()),
+    "multi-scale": lambda: noisy(refflow.glow((4, 4, 1), steps=1, hidden=(3,), context_dim=1, seed=0)),
+    "convolutions float32": lambda: noisy(
+        refflow.realnvp_image((4, 4, 1), couplings=1, hidden=(3,), dropout=0.1, seed=0, dtype="float32")
+    ),
+    "residual convolutions": lambda: noisy(
+        refflow.realnvp_image((2, 2, 1), couplings=1, hidden=(3,), blocks=1, seed=0)
+    ),
+    "shapes": lambda: normal(
+        refflow.Concatenate((refflow.Reshape((2, 2), (2, 2)), refflow.PermuteAxes((2, 2), (1, 0))), (2, 2)),
+        refflow.Reshape((2, 4), (8,)),
+        shape=(8,),
+    ),
     "no arrays": lambda: normal(refflow.Reverse()),
     "affine": lambda: normal(affine()),
     "affine float32": lambda: normal(affine(dtype="float32")),

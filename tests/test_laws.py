@@ -18,7 +18,7 @@ def sides(data, entry, scale, rows=(1, 4), dtype=np.float64):
     """The entry's map with drawn parameters, points of its domain, points of its range, and a context for each."""
     f = refflow.map_arrays(lambda a: a.astype(dtype), data.draw(draw.parameters(entry.map, scale)))
     x = data.draw(draw.points(entry.event_shape, rows=rows, domain=entry.domain, dtype=dtype))
-    y = data.draw(draw.points(entry.event_shape, rows=len(x), domain=entry.range, dtype=dtype))
+    y = data.draw(draw.points(entry.output_shape, rows=len(x), domain=entry.range, dtype=dtype))
     return f, x, y, data.draw(draw.contexts(len(x), entry.context_dim, dtype=dtype))
 
 
@@ -151,4 +151,4 @@ def test_the_registry_has_every_exported_map():
         refflow.modules.map_modules(note, entry.map)
     exported = {v for v in vars(refflow).values() if isinstance(v, type) and issubclass(v, refflow.Bijection)}
     assert exported - listed == {refflow.Bijection}
-    assert {refflow.MLP, refflow.ResidualNet} <= listed
+    assert {refflow.MLP, refflow.ResidualNet, refflow.ConvNet, refflow.ConvResidualNet} <= listed

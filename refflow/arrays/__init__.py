@@ -13,6 +13,7 @@ Import it as `xp`, the standard's own name for a namespace:
 """
 
 from refflow.arrays import operators as operators
+from refflow.arrays.convolution import conv2d, fold, patches
 from refflow.arrays.creation import (
     arange,
     asarray,
@@ -56,6 +57,7 @@ from refflow.arrays.elementwise import (
     piecewise,
     power,
     real,
+    relu,
     sigmoid,
     sign,
     silu,
@@ -96,24 +98,25 @@ from refflow.arrays.shapes import (
 from refflow.arrays.tracing import Tree, leaves, primitive, rebuild, register, tree_map, value_and_grad
 
 OPERATIONS = (
-    "abs add asinh astype atan bring_first bring_last broadcast_to clip concat cos cumulative_sum diagonal "
-    "diagonal_matrix divide exp expand_dims expm1 flip getitem linear log log1p log_sigmoid logaddexp logsumexp "
-    "matmul matrix_transpose max maximum mean min minimum multiply negative permute_dims pick piecewise power reshape "
-    "sigmoid silu sin softmax softplus solve_triangular split sqrt square squeeze stack subtract sum take tanh tril "
-    "triu where"
+    "abs add asinh astype atan bring_first bring_last broadcast_to clip concat conv2d cos cumulative_sum diagonal "
+    "diagonal_matrix divide exp expand_dims expm1 flip fold getitem linear log log1p log_sigmoid logaddexp logsumexp "
+    "matmul matrix_transpose max maximum mean min minimum multiply negative patches permute_dims pick piecewise power "
+    "relu reshape sigmoid silu sin softmax softplus solve_triangular split sqrt square squeeze stack subtract sum "
+    "take tanh tril triu where"
 ).split()
 """The names of the differentiable operations; the tests walk this list."""
 
 __all__ = [
     "Array", "OPERATIONS", "Tree", "abs", "add", "all", "any", "arange", "asarray", "asinh", "astype", "atan",
-    "between", "bring_first", "bring_last", "broadcast_to", "clip", "concat", "constant", "cos", "cumulative_sum",
-    "device", "diagonal", "diagonal_matrix", "displacement", "divide", "equal", "exp", "expand_dims", "expm1", "flip",
-    "full", "gentle", "getitem", "greater", "greater_equal", "is_array", "isfinite", "isnan", "leaves", "less",
-    "less_equal", "library", "linear", "log", "log1p", "log_gamma_step", "log_sigmoid", "log_slope", "logaddexp",
-    "logical_and", "logical_not", "logical_or", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean",
-    "min", "minimum", "multiply", "namespace", "negative", "ones", "ones_like", "permute_dims", "pi", "pick",
-    "piecewise", "power", "primitive", "rational_quadratic", "real", "rebuild", "register", "require_same_library",
-    "reshape", "shape", "shares", "sigmoid", "sign", "silu", "sin", "softmax", "softplus", "solve_triangular", "split",
-    "sqrt", "square", "squeeze", "stack", "subtract", "sum", "take", "tanh", "to_numpy", "tree_map", "tril", "triu",
-    "value_and_grad", "where", "zeros", "zeros_like",
+    "between", "bring_first", "bring_last", "broadcast_to", "clip", "concat", "constant", "conv2d", "cos",
+    "cumulative_sum", "device", "diagonal", "diagonal_matrix", "displacement", "divide", "equal", "exp",
+    "expand_dims", "expm1", "flip", "fold", "full", "gentle", "getitem", "greater", "greater_equal", "is_array",
+    "isfinite", "isnan", "leaves", "less", "less_equal", "library", "linear", "log", "log1p", "log_gamma_step",
+    "log_sigmoid", "log_slope", "logaddexp", "logical_and", "logical_not", "logical_or", "logsumexp", "matmul",
+    "matrix_transpose", "max", "maximum", "mean", "min", "minimum", "multiply", "namespace", "negative", "ones",
+    "ones_like", "patches", "permute_dims", "pi", "pick", "piecewise", "power", "primitive", "rational_quadratic",
+    "real", "rebuild", "register", "relu", "require_same_library", "reshape", "shape", "shares", "sigmoid", "sign",
+    "silu", "sin", "softmax", "softplus", "solve_triangular", "split", "sqrt", "square", "squeeze", "stack",
+    "subtract", "sum", "take", "tanh", "to_numpy", "tree_map", "tril", "triu", "value_and_grad", "where", "zeros",
+    "zeros_like",
 ]  # fmt: skip

@@ -11,6 +11,8 @@ from refflow.bijections.linear import LU, Orthogonal, Triangular
 from refflow.bijections.logit import Logit, Sigmoid
 from refflow.bijections.masks import Mask, alternating_mask, channel_mask, checkerboard_mask, half_mask
 from refflow.bijections.permutation import Permutation, Reverse
+from refflow.bijections.pieces import Concatenate, MultiScale
+from refflow.bijections.reshaping import PermuteAxes, Reshape, Squeeze
 from refflow.bijections.scale_maps import SCALE_MAPS
 from refflow.bijections.splines import RationalQuadraticCoupling, RationalQuadraticElementwise
 
@@ -24,6 +26,7 @@ __all__ = [
     "BatchNorm",
     "Bijection",
     "Chain",
+    "Concatenate",
     "ElementwiseAffine",
     "Exp",
     "Frozen",
@@ -31,14 +34,18 @@ __all__ = [
     "LeakyReLU",
     "Logit",
     "Mask",
+    "MultiScale",
     "Moments",
     "Orthogonal",
     "Permutation",
+    "PermuteAxes",
+    "Reshape",
     "RationalQuadraticAutoregressive",
     "RationalQuadraticCoupling",
     "RationalQuadraticElementwise",
     "Reverse",
     "Sigmoid",
+    "Squeeze",
     "SinhArcsinh",
     "Softplus",
     "Standardize",

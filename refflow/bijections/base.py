@@ -17,6 +17,9 @@ class Bijection(Module, ABC):
     Points are rows: an event of rank r takes the last r axes of x, all other axes are batch, and log-determinants
     have the batch shape. `context` has batch axes that broadcast to x's, and one axis of features.
 
+    Most maps keep the shape of an event. One that changes it (`Squeeze`, `Reshape`) knows both `event_shape`, of x, and
+    `output_shape`, of y; a map that knows neither keeps whatever shape it is given.
+
     A point outside the domain of the map has log-determinant minus infinity and an image without meaning.
     """
 
@@ -29,6 +32,16 @@ class Bijection(Module, ABC):
     def event_shape(self) -> tuple[int, ...] | None:
         """The shape of one event, or None if the map takes events of any shape of its rank."""
         return None
+
+    @property
+    def output_shape(self) -> tuple[int, ...] | None:
+        """The shape of f(x) for one event x, or None if it is whatever shape x has."""
+        return self.event_shape
+
+    @property
+    def output_rank(self) -> int:
+        """How many trailing axes of y make one event."""
+        return self.event_rank if self.output_shape is None else len(self.output_shape)
 
     @property
     def context_dim(self) -> int:

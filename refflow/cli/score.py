@@ -1,8 +1,10 @@
 """refflow score."""
 
 import json
+import math
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -43,6 +45,7 @@ def score(
     total = RunningScore()
     with row_writer(out) as write:
         for rows in blocks(data, metadata, names(context), names(drop), flow.context_dim):
+            rows = _shaped(rows, flow.event_shape)
             try:
                 piece = score_rows(
                     flow, rows.x, rows.context, draws=draws, seed=(seed, total.blocks) if total.blocks else seed
@@ -68,6 +71,13 @@ def blocks(
         return
     for block in read_blocks(data):
         yield _select(block, metadata, context, drop, context_dim)
+
+
+def _shaped(rows: Observations, event_shape: tuple[int, ...]) -> Observations:
+    """Rows that were flattened in the shape of the flow's events, if they fit; if not, the flow complains."""
+    if len(event_shape) == 1 or rows.x[0].size != math.prod(event_shape):
+        return rows
+    return replace(rows, x=rows.x.reshape(len(rows), *event_shape))
 
 
 def _select(

@@ -17,8 +17,10 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Folder for model, pictures and report; NAME-flow by default.")
     ] = None,
-    model: Annotated[str, typer.Option(help="The recipe: realnvp, nice, nsf, maf, iaf or nsf_ar.")] = "realnvp",
-    layers: Annotated[int | None, typer.Option(help="Number of couplings.")] = None,
+    model: Annotated[
+        str, typer.Option(help="The recipe: realnvp, nice, nsf, maf, iaf, nsf_ar; of images realnvp-image or glow.")
+    ] = "realnvp",
+    layers: Annotated[int | None, typer.Option(help="Number of couplings (of images: a level).")] = None,
     hidden: Annotated[str | None, typer.Option(help="Widths of the hidden layers, such as 128,128.")] = None,
     dropout: Annotated[float | None, typer.Option(help="Dropout rate in the couplings' networks.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
@@ -48,17 +50,24 @@ def train(
     as integers) are dequantised, and it says so. A killed run goes on where it was when the same command is given
     again. Ctrl-C saves the best flow so far.
 
+    The models of images, realnvp-image and glow, take the digits or an .npy array (n, H, W) or (n, H, W, C); integers
+    are levels, from 0 to the largest if no --bounds are given.
+
     Examples:
 
         refflow train digits
 
         refflow train measurements.csv --context age,dose --epochs 400 --seed 1
+
+        refflow train images.npy --model glow --bounds 0,256
     """
     from refflow import jobs
 
-    require(model in jobs.RECIPES, f"--model {model}: expected one of {', '.join(jobs.RECIPES)}")
+    known = (*jobs.RECIPES, *jobs.IMAGE_RECIPES)
+    require(model in known, f"--model {model}: expected one of {', '.join(known)}")
     require(dtype in ("float32", "float64"), f"--dtype {dtype}: expected float32 or float64")
-    task = _task(data, seed, names(context), names(drop), test, _pair(bounds), alpha)
+    images = model in jobs.IMAGE_RECIPES
+    task = _task(data, seed, names(context), names(drop), test, _pair(bounds), alpha, images)
     folder = _folder(out or Path(f"{task.name}-flow"))
     remarks = [] if quiet else [*task.remarks]
     for remark in remarks:
@@ -96,14 +105,20 @@ def _task(
     test: float,
     bounds: tuple[float, float] | None,
     alpha: float,
+    images: bool,
 ) -> Any:
-    from refflow.tables import read_table
-    from refflow.tasks import digits_task, table_task
+    from dataclasses import replace
 
+    from refflow.tables import read_table
+    from refflow.tasks import IMAGE_CHOICES, digits_task, image_task, table_task
+
+    require(not (images and (context or drop)), "models of images take no --context and no --drop")
     if data == "digits":
         require(not (context or drop or bounds), "digits take no --context, --drop or --bounds")
-        return digits_task()
+        return replace(digits_task(), choices=IMAGE_CHOICES) if images else digits_task()
     name = "stdin" if data == "-" else data
+    if images:
+        return image_task(read_table(data), name, seed=seed, test=test, bounds=bounds, alpha=alpha)
     return table_task(
         read_table(data), name, seed=seed, context=context, drop=drop, test=test, bounds=bounds, alpha=alpha
     )
@@ -116,7 +131,7 @@ def _fit(
     from refflow import jobs
     from refflow.progress import Progress
 
-    size, noise = task.train.x.shape[1], task.dequantization
+    size, noise = task.train.x[0].size, task.dequantization
     log_cell = noise.log_cell(size) if noise is not None and noise.quantised(size) == size else None
     began = time.perf_counter()
     failure: DivergedError | None = None

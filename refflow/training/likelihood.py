@@ -8,7 +8,7 @@ import numpy as np
 from refflow import arrays as xp
 from refflow.arrays import Array
 from refflow.bijections import Chain
-from refflow.conditioners import MLP, ResidualNet
+from refflow.conditioners import drops
 from refflow.flow import Flow
 from refflow.modules import Module, field_names, first_array
 from refflow.observations import Observations
@@ -53,6 +53,4 @@ def has_dropout(m: Any) -> bool:
         return any(has_dropout(part) for part in m)
     if not isinstance(m, Module):
         return False
-    if isinstance(m, MLP | ResidualNet):
-        return m.dropout > 0.0
-    return any(has_dropout(getattr(m, name)) for name in field_names(type(m)))
+    return drops(m) or any(has_dropout(getattr(m, name)) for name in field_names(type(m)))

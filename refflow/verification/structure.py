@@ -25,9 +25,11 @@ def _same(a: Outputs, b: Outputs) -> bool:
 
 @np.errstate(all="ignore")
 def shapes(f: Any, x: np.ndarray, context: Context = None) -> Finding:
-    """y has the shape of x and log_det its batch shape: for all rows and for one; of a refflow module also for no row,
-    one event without batch axes, and rows in two batch axes. (What the values are there, `batching` asks.)"""
+    """y has the shape of x (or that of the map's outputs) and log_det its batch shape: for all rows and for one; of a
+    refflow module also for no row, one event without batch axes, and rows in two batch axes. (What the values are
+    there, `batching` asks.)"""
     n, event = len(x), x.shape[1:]
+    output = event if (shape := getattr(f, "output_shape", None)) is None else shape
     others = (np.s_[:0], np.s_[0], np.s_[None, : n // 2 + 1]) if isinstance(f, Module) else ()
     for index in (np.s_[:], np.s_[:1], *others):
         points = x[index]
@@ -36,7 +38,7 @@ def shapes(f: Any, x: np.ndarray, context: Context = None) -> Finding:
         except Exception as error:  # whatever foreign code does where it expects another shape
             raise _violated("shapes", f"x of shape {points.shape}: {type(error).__name__}: {error}") from error
         batch = points.shape[: points.ndim - len(event)]
-        if np.shape(y) != points.shape or np.shape(log_det) != batch:
+        if np.shape(y) != (*batch, *output) or np.shape(log_det) != batch:
             raise _violated(
                 "shapes", f"x of shape {points.shape}: got y of shape {np.shape(y)}, log_det of {np.shape(log_det)}"
             )

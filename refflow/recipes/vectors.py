@@ -1,4 +1,4 @@
-"""Named models, each with its paper."""
+"""Named models of vectors, each with its paper."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +11,6 @@ from refflow.bijections import (
     AdditiveCoupling,
     AffineAutoregressive,
     AffineCoupling,
-    BatchNorm,
     Bijection,
     Chain,
     ElementwiseAffine,
@@ -307,16 +306,3 @@ def nsf_ar(
         )  # fmt: skip
         maps.append(RationalQuadraticAutoregressive(net, bins, bound))
     return Flow(StandardNormal((dim,)), Chain(tuple(maps)), dequantization)
-
-
-def initialize(flow: Flow, x: Any, context: Any = None) -> Flow:
-    """Return the flow with every ActNorm and BatchNorm set from the batch x, in order: each sees what those before it
-    make of x."""
-    if not isinstance(flow.bijection, Chain):
-        raise StructureError(f"expected a flow whose bijection is a Chain, got a {type(flow.bijection).__name__}")
-    maps = []
-    for f in flow.bijection.bijections:
-        f = f.initialized(x) if isinstance(f, ActNorm | BatchNorm) else f
-        x = f.forward(x, context)[0]
-        maps.append(f)
-    return Flow(flow.base, Chain(tuple(maps)), flow.dequantization)

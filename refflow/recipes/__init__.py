@@ -1,0 +1,7 @@
+"""Named models, each with its paper: `vectors` and `images`; and their starting values from data."""
+
+from refflow.recipes.images import glow, realnvp_image
+from refflow.recipes.initialization import initialize
+from refflow.recipes.vectors import iaf, maf, nice, nsf, nsf_ar, realnvp
+
+__all__ = ["glow", "iaf", "initialize", "maf", "nice", "nsf", "nsf_ar", "realnvp", "realnvp_image"]
