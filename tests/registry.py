@@ -101,7 +101,7 @@ def autoregressive_entries():
     yield Entry("iaf, context", refflow.iaf(2, layers=2, hidden=(3,), context_dim=1, seed=0).bijection, (2,))
 
 
-def entries():
+def coupling_entries():
     half, odd, one = refflow.half_mask(4), refflow.half_mask(5), refflow.half_mask(1)
     arbitrary = refflow.Mask((5,), (0, 2, 3))
     board, channel = refflow.checkerboard_mask(2, 3, 2), refflow.channel_mask(2, 2, 3)
@@ -135,6 +135,9 @@ def entries():
         refflow.AdditiveCoupling(half, residual(half, 1, context_dim=2)),
         (4,),
     )
+
+
+def elementwise_entries():
     yield Entry("elementwise affine", refflow.ElementwiseAffine.init((3,)), (3,))
     yield Entry("elementwise affine, images", refflow.ElementwiseAffine.init((2, 2, 2)), (2, 2, 2))
     yield Entry("standardise", refflow.Standardize(np.zeros(3), np.ones(3)), (3,))
@@ -156,6 +159,10 @@ def entries():
     yield Entry("leaky relu", refflow.LeakyReLU(), (3,))
     yield Entry("leaky relu, images", refflow.LeakyReLU(0.3, rank=2), (2, 2))
     yield Entry("sinh-arcsinh", refflow.SinhArcsinh.init((3,)), (3,))
+
+
+def combined_entries():
+    half, odd = refflow.half_mask(4), refflow.half_mask(5)
     yield Entry("inverse", refflow.Inverse(affine(half)), (4,))
     yield Entry("frozen", refflow.Frozen(affine(half, context_dim=1)), (4,))
     yield Entry("chain", refflow.Chain((refflow.Reverse(), affine(odd), refflow.ActNorm.init(5))), (5,))
@@ -167,6 +174,12 @@ def entries():
     yield Entry("realnvp", refflow.realnvp(3, layers=4, hidden=(4,), actnorm=True, linear="lu", seed=0).bijection, (3,))
     yield Entry("realnvp, context", refflow.realnvp(2, layers=3, hidden=(3,), context_dim=2, seed=0).bijection, (2,))
     yield Entry("realnvp, D = 1", refflow.realnvp(1, layers=2, hidden=(3,), seed=0).bijection, (1,))
+    yield Entry("nice", refflow.nice(5, layers=3, hidden=(4,), seed=0).bijection, (5,))
+
+
+def spline_entries():
+    half, odd, one = refflow.half_mask(4), refflow.half_mask(5), refflow.half_mask(1)
+    board = refflow.checkerboard_mask(2, 3, 2)
     yield Entry("spline coupling", spline(half), (4,))
     yield Entry("spline coupling, D = 1", spline(one, bins=2, bound=2.0), (1,))
     yield Entry("spline coupling, images, context", spline(board, hidden=(3,), bins=2, context_dim=1), (2, 3, 2))
@@ -182,9 +195,6 @@ def entries():
         (-2.0, 2.0),
     )
     yield Entry("nsf", refflow.nsf(3, layers=3, hidden=(4,), bins=3, context_dim=1, seed=0).bijection, (3,))
-    yield Entry("nice", refflow.nice(5, layers=3, hidden=(4,), seed=0).bijection, (5,))
-    yield from linear_entries()
-    yield from autoregressive_entries()
 
 
 def conv(mask, per_coordinate=2, *, hidden=(3,), activation="tanh", context_dim=0):
@@ -249,7 +259,12 @@ def image_entries():
     )
 
 
-REGISTRY = (*entries(), *image_entries())
+FAMILIES = (
+    coupling_entries, elementwise_entries, combined_entries, spline_entries, linear_entries, autoregressive_entries,
+    image_entries,
+)  # fmt: skip
+
+REGISTRY = tuple(entry for family in FAMILIES for entry in family())
 
 
 def flows():

@@ -119,8 +119,8 @@ def realnvp(
     dtype: Any = "float64",
 ) -> Flow:
     """RealNVP (Dinh, Sohl-Dickstein and Bengio, 2017) for vectors: affine couplings whose masks alternate, on a
-    standard normal or another base. With `actnorm`, an ActNorm before each coupling; with `linear`, a map that mixes the
-    halves before every pair of couplings: "permutation", "lu" or "rotation" (`LINEAR`).
+    standard normal or another base. With `actnorm`, an ActNorm before each coupling; with `linear`, a map that mixes
+    the halves before every pair of couplings: "permutation", "lu" or "rotation" (`LINEAR`).
 
     >>> flow = realnvp(3, layers=2, hidden=(8,), seed=0)
     >>> flow.sample(5, seed=1).shape
