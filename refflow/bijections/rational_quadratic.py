@@ -6,16 +6,18 @@ K bins on [-B, B] with knots (x_k, y_k) and slopes d_k > 0 there, k = 0 ... K. B
 
 (q = 1 - t, but accurate where t is near 1), the spline is
 
-    n = (s t^2 + d_k t q) / D,   m = (s q^2 + d_{k+1} t q) / D = 1 - n,   D = s (t^2 + q^2) + (d_k + d_{k+1}) t q (2)
+    n = (s t^2 + d_k t q) / D,   m = (s q^2 + d_{k+1} t q) / D = 1 - n,
+    D = s (t^2 + q^2) + (d_k + d_{k+1}) t q                                                                 (2)
     y = y_k + h n = y_{k+1} - h m                                                                           (3)
     dy/dx = (s / D)^2 (d_{k+1} t^2 + 2 s t q + d_k q^2)                                                     (4)
 
 which is Durkan et al.'s eq. 4 and 5 in a form symmetric in both ends, without a difference that cancels
-(`arrays.rational` says which form of (3) is computed where). To invert it, let e = (y - y_k) / h, f = (y_{k+1} - y) / h and
+(`arrays.rational` says which form of (3) is computed where). To invert it, with e = (y - y_k) / h and
+f = (y_{k+1} - y) / h,
 
     p = f d_k - e d_{k+1},   r = |p| + sqrt(p^2 + 4 e f s^2),   u = 2 e s,   v = 2 f s                      (5)
     t, q = u / (u + r), r / (u + r)  if p >= 0,   r / (r + v), v / (r + v)  if p < 0                        (6)
-    x = x_k q + x_{k+1} t                                                                                   (7)
+    x = x_k + w t = x_{k+1} - w q                                                                           (7)
 
 the roots of Durkan et al.'s eq. 6-8, whose discriminant b^2 - 4ac is p^2 + 4 e f s^2: in this form it is never negative
 and no sum cancels but p. (The textbook root (-b + sqrt(b^2 - 4ac)) / 2a loses thousands of units.)
