@@ -55,6 +55,10 @@ def additive(mask, **options):
     return refflow.AdditiveCoupling(mask, network(mask, 1, **options))
 
 
+def mixture(mask, components, **options):
+    return refflow.LogisticMixtureCoupling(mask, network(mask, 2 + 3 * components, **options), components)
+
+
 def entries():
     half, odd, one = refflow.half_mask(4), refflow.half_mask(5), refflow.half_mask(1)
     arbitrary = refflow.Mask((5,), (0, 2, 3))
@@ -89,6 +93,14 @@ def entries():
         refflow.AdditiveCoupling(half, residual(half, 1, context_dim=2)),
         (4,),
     )
+    yield Entry("logistic mixture", mixture(half, 3), (4,))
+    yield Entry("logistic mixture, one component, context, D = 1", mixture(one, 1, context_dim=1), (1,))
+    rng = np.random.default_rng(0)
+    yield Entry("planar", refflow.Planar.init(3, rng=rng), (3,))
+    yield Entry("radial", refflow.Radial.init(3, rng=rng), (3,))
+    yield Entry("sylvester", refflow.Sylvester.init(3, 2, rng=rng), (3,))
+    yield Entry("residual block", refflow.ResidualBlock.init(3, rng=rng, hidden=(4,), lipschitz=0.75), (3,))
+    yield Entry("residual block, tanh, D = 1", refflow.ResidualBlock.init(1, rng=rng, hidden=(3,), activation="tanh", lipschitz=0.5), (1,))
     yield Entry("elementwise affine", refflow.ElementwiseAffine.init((3,)), (3,))
     yield Entry("elementwise affine, images", refflow.ElementwiseAffine.init((2, 2, 2)), (2, 2, 2))
     yield Entry("standardise", refflow.Standardize(np.zeros(3), np.ones(3)), (3,))

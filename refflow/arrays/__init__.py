@@ -55,6 +55,8 @@ from refflow.arrays.elementwise import (
     tanh,
     where,
 )
+from refflow.arrays.elimination import log_det_leading, solve_leading
+from refflow.arrays.iteration import detach, eps, repeat
 from refflow.arrays.namespaces import (
     Array,
     device,
@@ -64,7 +66,8 @@ from refflow.arrays.namespaces import (
     require_same_library,
     to_numpy,
 )
-from refflow.arrays.reductions import all, any, cumulative_sum, logsumexp, max, mean, min, softmax
+from refflow.arrays.reductions import all, any, cumulative_sum, log_softmax, logsumexp, max, mean, min, softmax
+from refflow.arrays.roots import identity_plus, solve_contraction, solve_increasing
 from refflow.arrays.shapes import (
     astype,
     broadcast_to,
@@ -88,20 +91,21 @@ from refflow.arrays.tracing import Tree, leaves, primitive, rebuild, register, t
 
 OPERATIONS = (
     "abs add astype atan broadcast_to clip concat cos cumulative_sum divide exp expand_dims expm1 flip getitem linear "
-    "log log1p log_sigmoid logaddexp logsumexp matmul matrix_transpose max maximum mean min minimum multiply negative "
+    "log log1p log_sigmoid log_softmax logaddexp logsumexp matmul matrix_transpose max maximum mean min minimum multiply negative "
     "permute_dims piecewise power reshape sigmoid silu sin softmax softplus split sqrt square squeeze stack subtract "
     "sum take tanh where"
 ).split()
 """The names of the differentiable operations; the tests walk this list."""
 
 __all__ = [
-    "OPERATIONS", "Array", "Tree", "abs", "add", "all", "any", "arange", "asarray", "astype", "atan", "broadcast_to",
-    "clip", "concat", "constant", "cos", "cumulative_sum", "device", "divide", "equal", "exp", "expand_dims", "expm1",
-    "flip", "full", "getitem", "greater", "greater_equal", "is_array", "isfinite", "isnan", "leaves", "less",
-    "less_equal", "library", "linear", "log", "log1p", "log_sigmoid", "logaddexp", "logical_and", "logical_not",
-    "logical_or", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean", "min", "minimum", "multiply",
-    "namespace", "negative", "ones", "ones_like", "permute_dims", "pi", "piecewise", "power", "primitive", "real",
-    "rebuild", "register", "require_same_library", "reshape", "shape", "sigmoid", "sign", "silu", "sin", "softmax",
-    "softplus", "split", "sqrt", "square", "squeeze", "stack", "subtract", "sum", "take", "tanh", "to_numpy",
-    "tree_map", "value_and_grad", "where", "zeros", "zeros_like",
+    "Array", "OPERATIONS", "Tree", "abs", "add", "all", "any", "arange", "asarray", "astype", "atan", "broadcast_to",
+    "clip", "concat", "constant", "cos", "cumulative_sum", "detach", "device", "divide", "eps", "equal", "exp",
+    "expand_dims", "expm1", "flip", "full", "getitem", "greater", "greater_equal", "identity_plus", "is_array",
+    "isfinite", "isnan", "leaves", "less", "less_equal", "library", "linear", "log", "log1p", "log_det_leading",
+    "log_sigmoid", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or", "logsumexp", "matmul",
+    "matrix_transpose", "max", "maximum", "mean", "min", "minimum", "multiply", "namespace", "negative", "ones",
+    "ones_like", "permute_dims", "pi", "piecewise", "power", "primitive", "real", "rebuild", "register", "repeat",
+    "require_same_library", "reshape", "shape", "sigmoid", "sign", "silu", "sin", "softmax", "softplus",
+    "solve_contraction", "solve_increasing", "solve_leading", "split", "sqrt", "square", "squeeze", "stack",
+    "subtract", "sum", "take", "tanh", "to_numpy", "tree_map", "value_and_grad", "where", "zeros", "zeros_like",
 ]  # fmt: skip
