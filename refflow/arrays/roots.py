@@ -25,7 +25,6 @@ from refflow.arrays.elementwise import (
     maximum,
     minimum,
     piecewise,
-    sign,
     where,
 )
 from refflow.arrays.elimination import solve_leading
@@ -78,7 +77,8 @@ def bracket(function: Increasing, fixed: Parameters, y: Array, low: Array, high:
         low = where(less_equal(f, y), maximum(low, x), low)
         high = where(greater_equal(f, y), minimum(high, x), high)
         newton = x - (f - y) / _positive(slope)
-        return low, high, newton + unit * sign(y - f) * maximum(newton, -newton)
+        push = unit * maximum(newton, -newton)
+        return low, high, newton + where(less(f, y), push, -push)
 
     def step(state: State) -> State:
         low, high, x = state

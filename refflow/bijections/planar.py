@@ -131,6 +131,8 @@ class Radial(Bent):
         |y - x_0| = r k: r is the positive root of r^2 + (alpha gap - |y - x_0|) r - alpha |y - x_0| = 0
         x = x_0 + (y - x_0) / k                                                    (9)
 
+    and where the points move little, the equal x + (x - x_0) (k - 1) and its inverse, which keep their digits far out.
+
     alpha = exp(log_alpha) > 0 and beta = alpha (gap(t) - 1) > -alpha with t = `raw_beta` and the gap of (1), so both
     logarithms are of weighted means of 1 and gap > 0. The product of the roots of (9) is negative: one is positive.
 
@@ -152,8 +154,9 @@ class Radial(Bent):
 
     def forward(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
         away, alpha, g = x - self.center, xp.exp(self.log_alpha), gap(self.raw_beta)
-        k, log_det = self._stretch(_length(away), alpha, g)
-        return self.center + away * k, log_det  # (7)
+        k, more, log_det = self._stretch(_length(away), alpha, g)
+        near = xp.less(k, 0.5)
+        return xp.piecewise([near], [self.center + away * k, x + away * more]), log_det  # (7)
 
     def inverse(self, y: Array, context: Array | None = None) -> tuple[Array, Array]:
         away, alpha, g = y - self.center, xp.exp(self.log_alpha), gap(self.raw_beta)
@@ -162,15 +165,17 @@ class Radial(Bent):
         outward = xp.greater_equal(p, 0.0)
         root = xp.sqrt(p * p + 4.0 * alpha * s)
         r = xp.piecewise([outward], [2.0 * alpha * s / (xp.maximum(p, 0.0) + root), 0.5 * (root - p)])
-        k, log_det = self._stretch(r, alpha, g)
-        return self.center + away / k, -log_det  # (9)
+        k, more, log_det = self._stretch(r, alpha, g)
+        near = xp.greater(k, 2.0)
+        return xp.piecewise([near], [self.center + away / k, y - away * (more / k)]), -log_det  # (9)
 
-    def _stretch(self, r: Array, alpha: Array, g: Array) -> tuple[Array, Array]:
-        """k and (8) at the radius r."""
+    def _stretch(self, r: Array, alpha: Array, g: Array) -> tuple[Array, Array, Array]:
+        """k, k - 1 and (8) at the radius r."""
         q, rest = alpha / (alpha + r), r / (alpha + r)
         k = rest + g * q
         along = rest * (1.0 + q) + g * q * q
-        return k, ((self.dim - 1) * xp.log(k) + xp.log(along))[..., 0]
+        log_det = ((self.dim - 1) * xp.log(k) + xp.log(along))[..., 0]
+        return k, excess(self.raw_beta) * q, log_det
 
     @staticmethod
     def init(dim: int, *, rng: np.random.Generator, dtype: str = "float64") -> "Radial":

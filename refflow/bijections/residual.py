@@ -18,6 +18,9 @@ SLOPES: dict[str, Callable[[Array], Array]] = {
 }
 """The derivatives of the activations whose slopes are continuous and lie in [0, 1]."""
 
+BELOW = 1.0 - 2.0**-50
+"""What keeps kappa^K < c though kappa is rounded."""
+
 LARGEST = 16
 """The most coordinates for which the Jacobian is carried along."""
 
@@ -83,7 +86,7 @@ class ResidualBlock(Bijection):
         found: list[Array] = []
         for layer in self.layers:
             w = layer.weight
-            kappa = xp.constant(self.lipschitz ** (1.0 / len(self.layers)), w)
+            kappa = xp.constant(self.lipschitz ** (1.0 / len(self.layers)) * BELOW, w)
             found += [w * (kappa / _root8(kappa**8 + schatten8(w))), layer.bias]
         return tuple(found)
 
