@@ -58,10 +58,11 @@ def solve_increasing(function: Increasing, parameters: Parameters, y: Array, low
     fixed = tuple(map(detach, parameters))
     low, high = bracket(function, fixed, detach(y), detach(low), detach(high))
     x = 0.5 * low + 0.5 * high
-    slope = _positive(function(x, *fixed)[1])
-    step = (function(x, *parameters)[0] - y) / slope
-    value = minimum(maximum(x - detach(step), low), high)
-    return value - (step - detach(step))  # (1), its value kept to the bracket
+    slope = function(x, *fixed)[1]
+    excess = function(x, *parameters)[0] - y
+    known = detach(excess)
+    value = minimum(maximum(_newton(x, known, slope, low, high), low), high)
+    return value - (excess - known) / where(greater(slope, 0.0), slope, 1.0)  # (1), its value kept to the bracket
 
 
 def bracket(function: Increasing, fixed: Parameters, y: Array, low: Array, high: Array) -> tuple[Array, Array]:
@@ -76,7 +77,7 @@ def bracket(function: Increasing, fixed: Parameters, y: Array, low: Array, high:
         f, slope = function(x, *fixed)
         low = where(less_equal(f, y), maximum(low, x), low)
         high = where(greater_equal(f, y), minimum(high, x), high)
-        newton = x - (f - y) / _positive(slope)
+        newton = _newton(x, f - y, slope, low, high)
         push = unit * maximum(newton, -newton)
         return low, high, newton + where(less(f, y), push, -push)
 
@@ -91,9 +92,11 @@ def bracket(function: Increasing, fixed: Parameters, y: Array, low: Array, high:
     return repeat(step, (low, high, 0.5 * low + 0.5 * high), steps)[:2]  # type: ignore[return-value]
 
 
-def _positive(slope: Array) -> Array:
-    """The slope; 1 where it has vanished, since there the bracket alone decides."""
-    return where(greater(slope, 0.0), slope, 1.0)
+def _newton(x: Array, excess: Array, slope: Array, low: Array, high: Array) -> Array:
+    """x - (f - y) / f'; somewhere else where that is so far out of the bracket that it may overflow."""
+    reach = maximum(low, -low) + maximum(high, -high)
+    near = less_equal(maximum(excess, -excess), slope * reach)
+    return x - excess / where(logical_and(near, greater(slope, 0.0)), slope, 1.0)
 
 
 def _delayed(function: Increasing, fixed: Parameters, y: Array, low: Array, high: Array) -> tuple[Array, Array]:
