@@ -100,7 +100,11 @@ def entries():
     yield Entry("radial", refflow.Radial.init(3, rng=rng), (3,))
     yield Entry("sylvester", refflow.Sylvester.init(3, 2, rng=rng), (3,))
     yield Entry("residual block", refflow.ResidualBlock.init(3, rng=rng, hidden=(4,), lipschitz=0.75), (3,))
-    yield Entry("residual block, tanh, D = 1", refflow.ResidualBlock.init(1, rng=rng, hidden=(3,), activation="tanh", lipschitz=0.5), (1,))
+    yield Entry(
+        "residual block, tanh, D = 1",
+        refflow.ResidualBlock.init(1, rng=rng, hidden=(3,), activation="tanh", lipschitz=0.5),
+        (1,),
+    )
     yield Entry("elementwise affine", refflow.ElementwiseAffine.init((3,)), (3,))
     yield Entry("elementwise affine, images", refflow.ElementwiseAffine.init((2, 2, 2)), (2, 2, 2))
     yield Entry("standardise", refflow.Standardize(np.zeros(3), np.ones(3)), (3,))

@@ -110,7 +110,9 @@ def test_slopes_keep_their_digits_where_the_formula_cancels():
 
 
 @pytest.mark.parametrize("far", [1e-6, 1.0, 1e6])
-@pytest.mark.parametrize("make", [planar, lambda: planar(-10.0), lambda: planar(30.0), sylvester, lambda: sylvester(4, 5.0)])
+@pytest.mark.parametrize(
+    "make", [planar, lambda: planar(-10.0), lambda: planar(30.0), sylvester, lambda: sylvester(4, 5.0)]
+)
 def test_inverses_are_exact_to_conditioning(make, far):
     from refflow import verification
 
@@ -131,7 +133,11 @@ def test_the_radial_root_is_brents(raw):
     beta = alpha * (np.exp(raw) - 1.0 if raw < 0 else raw)
     for s in (0.0, 1e-9, 0.3, 40.0, 1e6):
         r = np.linalg.norm(f.inverse(np.array([[0.6 * s, 0.8 * s]]))[0])
-        want = brentq(lambda r, s=s: r + beta * r / (alpha + r) - s, 0.0, 4e3 * s + 1e-300, xtol=1e-300, rtol=1e-15) if s else 0.0
+        want = (
+            brentq(lambda r, s=s: r + beta * r / (alpha + r) - s, 0.0, 4e3 * s + 1e-300, xtol=1e-300, rtol=1e-15)
+            if s
+            else 0.0
+        )
         assert r == pytest.approx(want, rel=1e-11)
 
 
@@ -147,6 +153,7 @@ def test_centers_zero_directions_and_zero_reflectors():
         np.testing.assert_allclose(f.inverse(y)[0], x, rtol=1e-13, atol=1e-13)
         np.testing.assert_allclose(log_det, np.linalg.slogdet(jacobian(f.forward, x))[1], atol=1e-13)
         for direction in ("forward", "inverse"):
+
             def loss(both, f=f, direction=direction):
                 value, term = getattr(refflow.bind(f, both[0]), direction)(both[1])
                 return xp.sum(value * value) + xp.sum(term)

@@ -17,7 +17,10 @@ K = 3
 def reference(x, log_pi, mu, s):
     """L and log L' of one x, by mpmath, from the mixture's F and its density, unnormalised weights and all."""
     with mpmath.workdps(60 + int(abs(x) / 2)):
-        x, parts = mpmath.mpf(float(x)), [tuple(map(mpmath.mpf, map(float, p))) for p in zip(log_pi, mu, s, strict=True)]
+        x, parts = (
+            mpmath.mpf(float(x)),
+            [tuple(map(mpmath.mpf, map(float, p))) for p in zip(log_pi, mu, s, strict=True)],
+        )
         total = sum(mpmath.exp(l) for l, _, _ in parts)
         below = above = density = mpmath.mpf(0)
         for l, m, t in parts:
@@ -33,7 +36,7 @@ def drawn(scale=1.0, n=20):
 
 
 def condition(x, log_pi, mu, s):
-    """|L| + |L' x| + sum_k |dL/dmu_k mu_k| + |dL/ds_k s_k| + |dL/dl_k|, one rounding of each input, by the complex step."""
+    """|L| + |L' x| + sum_k |dL/dmu_k mu_k| + |dL/ds_k s_k| + |dL/dl_k|: one rounding of each, by complex steps."""
     found, step = np.abs(mixture_logit(x, log_pi, mu, s)[0]), 1e-30
     found = found + np.abs(mixture_logit(x + 1j * step * x, log_pi, mu, s)[0].imag) / step
     for i, p in enumerate((log_pi, mu, s)):
@@ -52,7 +55,11 @@ def test_the_logit_of_the_mixture_at_sixty_digits(scale):
     want = np.array([reference(*row) for row in zip(x, *mixture, strict=True)])
     kappa = condition(x, *mixture)
     assert np.all(np.abs(value - want[:, 0]) <= 16 * U * (kappa + 1.0))
-    terms = 1.0 + np.max(np.abs(mixture[2]), axis=1) + np.max(np.abs((x[:, None] - mixture[1]) * np.exp(-mixture[2])), axis=1)
+    terms = (
+        1.0
+        + np.max(np.abs(mixture[2]), axis=1)
+        + np.max(np.abs((x[:, None] - mixture[1]) * np.exp(-mixture[2])), axis=1)
+    )
     assert np.all(np.abs(log_slope - want[:, 1]) <= 16 * U * terms)
 
 
@@ -93,7 +100,10 @@ def test_it_never_saturates_and_rises_everywhere():
 
 def coupling(components=K, scale="tanh", context_dim=0, in_features=2, moved=2):
     out = (2 + 3 * components) * moved
-    net = refflow.MLP((refflow.Linear(RNG.normal(size=(in_features + context_dim, out)), RNG.normal(size=out)),), context_dim=context_dim)
+    net = refflow.MLP(
+        (refflow.Linear(RNG.normal(size=(in_features + context_dim, out)), RNG.normal(size=out)),),
+        context_dim=context_dim,
+    )
     return refflow.LogisticMixtureCoupling(refflow.Mask((4,), (0, 2)), net, components, scale, 1.5)
 
 
@@ -114,7 +124,9 @@ def test_the_coupling_is_its_equation_and_its_layout():
     density = np.sum(pi * sigma * (1.0 - sigma) * np.exp(-s), axis=-1)
     got, log_det = f.forward(x)
     np.testing.assert_allclose(got, y, rtol=1e-11, atol=1e-12)
-    np.testing.assert_allclose(log_det, np.sum(a + np.log(density / (cdf * (1.0 - cdf))), axis=-1), rtol=1e-10, atol=1e-11)
+    np.testing.assert_allclose(
+        log_det, np.sum(a + np.log(density / (cdf * (1.0 - cdf))), axis=-1), rtol=1e-10, atol=1e-11
+    )
 
 
 def test_one_component_is_affine():
@@ -122,7 +134,9 @@ def test_one_component_is_affine():
     f, x = coupling(1), RNG.normal(size=(6, 4))
     a, b, (_, mu, s) = f.coefficients(x[:, [1, 3]])
     y, log_det = f.forward(x)
-    np.testing.assert_allclose(y[:, [0, 2]], np.exp(a) * (x[:, [0, 2]] - mu[..., 0]) * np.exp(-s[..., 0]) + b, rtol=1e-14, atol=1e-14)
+    np.testing.assert_allclose(
+        y[:, [0, 2]], np.exp(a) * (x[:, [0, 2]] - mu[..., 0]) * np.exp(-s[..., 0]) + b, rtol=1e-14, atol=1e-14
+    )
     np.testing.assert_allclose(log_det, np.sum(a - s[..., 0], axis=-1), rtol=1e-13, atol=1e-14)
     np.testing.assert_allclose(f.inverse(y)[0], x, rtol=1e-13, atol=1e-14)
 

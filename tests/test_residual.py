@@ -96,8 +96,9 @@ def test_it_starts_as_the_identity():
 def test_balls_hold_the_inverse(radius):
     """Of every point of y's balls, c = 0.96875; and no wider than 4 sqrt(D) / (1 - c) times y's."""
     pytest.importorskip("flint")
-    from refflow import certified
     from test_roots import ball_of
+
+    from refflow import certified
 
     f = block(2.0, lipschitz=0.96875)
     with certified.precision(128):

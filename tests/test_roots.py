@@ -1,6 +1,6 @@
 """Roots of increasing functions and of contractions: against closed forms, in every arithmetic, with their derivatives.
 
-The bound of a root: rounding moves f by a few eps |f|, hence the root by eps |f| / f', and its last rounding by eps |x|.
+The bound of a root: rounding moves f by a few eps |f|, so the root by eps |f| / f', and its last rounding by eps |x|.
 """
 
 import numpy as np
@@ -68,7 +68,7 @@ def test_roots_are_exact_to_conditioning_at_any_scale_of_the_bracket(name, scale
         if name == "cube":  # at 0 the slope vanishes: what is left is the bracket, 2^-(p + 16) of what it was, and
             least = np.maximum((high - low) * U[dtype] / 2**15, np.cbrt(np.finfo(dtype).tiny))  # where x^3 underflows
             error = np.where(x == 0, np.maximum(error - least, 0.0), error)
-        assert np.all(error <= 8 * U[dtype] * condition + np.finfo(dtype).tiny), (error / condition / U[dtype])
+        assert np.all(error <= 8 * U[dtype] * condition + np.finfo(dtype).tiny), error / condition / U[dtype]
 
 
 def test_the_bracket_halves_where_newtons_method_is_of_no_use():
@@ -124,9 +124,7 @@ def test_rows_do_not_see_each_other_and_nan_stays():
         alone = xp.solve_increasing(function, (np.array(1.0),), y[i : i + 1], np.full(1, -30.0), np.full(1, 30.0))
         assert alone[0] == got[i]
     for p, low in ((np.nan, -30.0), (1.0, np.nan)):
-        assert np.isnan(
-            xp.solve_increasing(function, (np.array(p),), y[:1], np.full(1, low), np.full(1, 30.0))
-        ).all()
+        assert np.isnan(xp.solve_increasing(function, (np.array(p),), y[:1], np.full(1, low), np.full(1, 30.0))).all()
 
 
 # Derivatives: x = arcsinh(y / p) has dx/dy = 1 / sqrt(p^2 + y^2) and dx/dp = -y / (p sqrt(p^2 + y^2)).
@@ -167,7 +165,12 @@ def test_gradients_by_torch_also_under_vmap():
     mapped = torch.vmap(torch.func.grad(solved, argnums=(0, 1)))(torch.tensor(P), torch.tensor(Y))
     close(mapped[0], BY_P)
     close(mapped[1], BY_Y)
-    close(torch.func.jvp(solved, (torch.tensor(P), torch.tensor(Y)), (torch.zeros(3).double(), torch.ones(3).double()))[1], BY_Y)
+    close(
+        torch.func.jvp(solved, (torch.tensor(P), torch.tensor(Y)), (torch.zeros(3).double(), torch.ones(3).double()))[
+            1
+        ],
+        BY_Y,
+    )
     close(torch.vmap(solved)(torch.tensor(P), torch.tensor(Y)), np.arcsinh(Y / P))
 
 
@@ -221,7 +224,9 @@ def test_its_gradient_is_the_implicit_function_theorems():
     dense = np.linalg.inv(np.eye(3) + bend_jacobian(x, W))
     weights = np.random.default_rng(5).normal(size=ROWS.shape)
     want = np.einsum("ni,nij->nj", weights, dense)
-    np.testing.assert_allclose(xp.value_and_grad(lambda y: xp.sum(weights * solve(y)))(ROWS)[1], want, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(
+        xp.value_and_grad(lambda y: xp.sum(weights * solve(y)))(ROWS)[1], want, rtol=1e-12, atol=1e-14
+    )
     for j in range(3):
         step = solve(ROWS + 1e-30j * np.eye(3)[j]).imag / 1e-30
         np.testing.assert_allclose(step, dense[:, :, j], rtol=1e-12, atol=1e-14)
@@ -246,7 +251,9 @@ def ball_of(mid, rad):
     from refflow.certified.arrays import BallArray, objects
 
     mid, rad = np.broadcast_arrays(np.asarray(mid, dtype=float), rad)
-    return BallArray(objects(mid.shape, (flint.arb(float(m), float(r)) for m, r in zip(mid.flat, rad.flat, strict=True))))
+    return BallArray(
+        objects(mid.shape, (flint.arb(float(m), float(r)) for m, r in zip(mid.flat, rad.flat, strict=True)))
+    )
 
 
 @pytest.mark.parametrize("name", ["line", "sinh", "tanh"])
@@ -264,7 +271,10 @@ def test_balls_hold_every_root(name, radius):
     with certified.precision(300):
         for s in (-1.0, -0.5, 0.0, 1.0):
             for r in (-1.0, 0.25, 1.0):
-                at = [certified.balls(a) + certified.balls(np.array(m)) * ball_of(radius, 0.0) for a, m in ((p, s), (y, r))]
+                at = [
+                    certified.balls(a) + certified.balls(np.array(m)) * ball_of(radius, 0.0)
+                    for a, m in ((p, s), (y, r))
+                ]
                 point = xp.solve_increasing(function, (at[0],), at[1], *map(certified.balls, ends))
                 assert np.all(whole.contains(point)), (whole, point)
     value, slope = function(FUNCTIONS[name][1](y, p), p)

@@ -62,7 +62,8 @@ def _compiled(step: Callable[[State], State], state: State, times: int) -> State
     def body(carried: tuple[Any, ...]) -> tuple[Any, ...]:
         count, _, old = carried
         new = step(old)
-        return count + 1, jnp.stack([jnp.any((a != b) & (a == a)) for a, b in zip(new, old, strict=True)]).any(), new
+        moved = [jnp.any((a != b) & ~jnp.isnan(a)) for a, b in zip(new, old, strict=True)]
+        return count + 1, jnp.stack(moved).any(), new
 
     start = 0, jnp.asarray(True), tuple(jnp.asarray(a) for a in state)
     return lax.while_loop(lambda carried: (carried[0] < times) & carried[1], body, start)[2]  # type: ignore[no-any-return]

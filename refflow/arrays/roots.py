@@ -89,7 +89,7 @@ def bracket(function: Increasing, fixed: Parameters, y: Array, low: Array, high:
         return low, high, piecewise(inside, [first, second, 0.5 * low + 0.5 * high])
 
     steps = round(-math.log2(unit)) + 2 + EXTRA
-    return repeat(step, (low, high, 0.5 * low + 0.5 * high), steps)[:2]  # type: ignore[return-value]
+    return repeat(step, (low, high, 0.5 * low + 0.5 * high), steps)[:2]
 
 
 def _newton(x: Array, excess: Array, slope: Array, low: Array, high: Array) -> Array:

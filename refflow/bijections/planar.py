@@ -12,6 +12,8 @@ a weighted mean of 1 and gap, in which nothing cancels. Hence a + m tanh(a) = b 
 lies between b and b / gap, for |tanh a| <= |a|, and within |m| of b: the bracket of every inverse here.   (3)
 """
 
+from abc import abstractmethod
+
 import numpy as np
 
 from refflow import arrays as xp
@@ -58,7 +60,10 @@ def share(t: Array) -> Array:
 class Bent(Bijection):
     """The properties that these maps take from their dimension."""
 
-    dim: int
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """D."""
 
     @property
     def event_shape(self) -> tuple[int, ...]:

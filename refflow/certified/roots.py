@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from flint import arb, ctx
 
-from refflow.arrays import detach
 from refflow.arrays.roots import Increasing, contracted
 from refflow.certified.arrays import BallArray, each
-from refflow.certified.namespace import broadcast_to, constant, finfo, maximum, minimum, sqrt, sum
+from refflow.certified.namespace import broadcast_to, constant, detach, finfo, maximum, minimum, sqrt, sum
 
 DOUBLINGS = 200
 """How often a bracket that is not proven is tried twice as wide, before the caller's bracket is all that is known."""
@@ -28,7 +27,8 @@ def solve_increasing(function: Increasing, parameters: Any, y: Any, low: Any, hi
     f, slope = function(m, *parameters)
     known = each(arb.union, low, high)
     x = _proven(function, parameters, y, known, m, _first_radius(f - y, slope, m))
-    return each(_newton, x, m, f - y, function(x, *parameters)[1])
+    between = each(arb.union, x, m)  # the mean value theorem's point lies between m and the root
+    return each(_newton, x, m, f - y, function(between, *parameters)[1])
 
 
 def _alike(*operands: BallArray) -> list[BallArray]:
