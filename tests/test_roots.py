@@ -5,6 +5,8 @@ The bound of a root: rounding moves f by a few eps |f|, so the root by eps |f| /
 
 import numpy as np
 import pytest
+from matrix import drawn
+from registry import REGISTRY
 
 from refflow import arrays as xp
 from refflow.arrays import iteration
@@ -292,6 +294,53 @@ def test_what_cannot_be_proven_is_the_callers_bracket():
     assert got.contains(np.array([-2.5])).all()
     assert got.contains(np.array([3.5])).all()
     assert got.radius()[0] < 3.6
+
+
+ROOTS = [e for e in REGISTRY if e.name.startswith(("logistic mixture", "planar", "radial", "sylvester", "residual"))]
+
+
+@pytest.mark.parametrize("entry", [pytest.param(e, id=e.name) for e in ROOTS])
+@pytest.mark.parametrize("radius", [2.0**-50, 2.0**-16])
+def test_balls_hold_the_inverses_of_every_map_with_a_root(entry, radius):
+    """x and log-determinant at points of y's balls, at 256 bits, lie in those of the balls at 100."""
+    pytest.importorskip("flint")
+    from refflow import certified
+
+    f, _, y, context = drawn(entry)
+    rows = () if context is None else (certified.balls(context),)
+    with certified.precision(100):
+        whole = f.to("balls").inverse(ball_of(y, radius), *rows)
+    rng = np.random.default_rng(9)
+    for _ in range(6):
+        with certified.precision(256):
+            at = certified.balls(y) + certified.balls(rng.uniform(-1.0, 1.0, y.shape)) * ball_of(radius, 0.0)
+            point = f.to("balls").inverse(at, *rows)
+        assert all(np.all(a.contains(b)) for a, b in zip(whole, point, strict=True))
+    spread = np.linalg.norm(np.linalg.inv(_jacobian(f, f.inverse(y, context)[0], context)), 2, axis=(1, 2))
+    assert np.all(np.max(whole[0].radius(), axis=-1) <= 200.0 * radius * (1.0 + spread))
+
+
+def _jacobian(f, x, context):
+    columns = [f.forward(x + 1e-30j * e, context)[0].imag / 1e-30 for e in np.eye(x.shape[-1])]
+    return np.stack(columns, axis=-1)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("entry", [pytest.param(e, id=e.name) for e in ROOTS])
+def test_inverses_under_the_transformations_of_torch_and_jax(entry):
+    """vmap over rows in both, jit of vmap in JAX: NumPy's x and log-determinant."""
+    torch, jax = pytest.importorskip("torch"), pytest.importorskip("jax")
+    jax.config.update("jax_enable_x64", True)
+    f, _, y, context = drawn(entry)
+    rows = [y] if context is None else [y, context]
+    want = f.inverse(*rows)
+    in_jax = jax.vmap(f.to("jax").inverse)
+    for found in (
+        torch.vmap(f.to("torch").inverse)(*map(torch.tensor, rows)),
+        jax.jit(in_jax)(*map(jax.numpy.asarray, rows)),
+    ):
+        for a, b in zip(found, want, strict=True):
+            np.testing.assert_allclose(np.asarray(a), b, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("radius", [0.0, 2.0**-40, 2.0**-6])

@@ -92,8 +92,8 @@ from refflow.arrays.tracing import Tree, leaves, primitive, rebuild, register, t
 OPERATIONS = (
     "abs add astype atan broadcast_to clip concat cos cumulative_sum divide exp expand_dims expm1 flip getitem linear "
     "log log1p log_sigmoid log_softmax logaddexp logsumexp matmul matrix_transpose max maximum mean min minimum "
-    "multiply negative permute_dims piecewise power reshape sigmoid silu sin softmax softplus split sqrt square squeeze "
-    "stack subtract sum take tanh where"
+    "multiply negative permute_dims piecewise power reshape sigmoid silu sin softmax softplus split sqrt square "
+    "squeeze stack subtract sum take tanh where"
 ).split()
 """The names of the differentiable operations; the tests walk this list."""
 
