@@ -40,17 +40,34 @@ def eps(like: Array) -> float:
     return float(namespace(value).finfo(value.dtype).eps)
 
 
+def _same_in_numpy(a: Array, b: Array) -> bool:
+    return np.array_equal(a, b, equal_nan=True)
+
+
+def _same_in_torch(a: Array, b: Array) -> bool:
+    if sys.modules["torch"].compiler.is_compiling():
+        return False
+    try:
+        return bool(((a == b) | (a != a)).all())  # noqa: PLR0124
+    except RuntimeError:  # a batch that vmap hides
+        return False
+
+
+_SAME = {"numpy": _same_in_numpy, "torch": _same_in_torch}
+
+
 def repeat(step: Callable[[State], State], state: State, times: int) -> State:
     """The state after `times` steps, whatever the values are.
 
-    A state that its step leaves as it was stays so: NumPy and JAX stop there. JAX compiles one loop.
+    A state that its step leaves as it was stays so: NumPy, torch and JAX stop there. JAX compiles one loop. (Torch does
+    not look under vmap and while it compiles, where values are not there to look at.)
     """
     name = library(state[0])
     if name == "jax":
         return _compiled(step, state, times)
     for _ in range(times):
         new = step(state)
-        if name == "numpy" and all(np.array_equal(a, b, equal_nan=True) for a, b in zip(new, state, strict=True)):
+        if name in _SAME and all(_SAME[name](a, b) for a, b in zip(new, state, strict=True)):
             break
         state = new
     return state
