@@ -58,8 +58,8 @@ class _(refflow.LogisticMixtureCoupling):
         y1, y2 = self.mask.split(y)
         a, b, mixture = self.coefficients(y1, context)
         t = (y2 - b) * xp.exp(-a)
-        quantiles = mixture[1] + xp.exp(mixture[2]) * t[..., None]
-        low, high = xp.min(quantiles, axis=-1), xp.max(quantiles, axis=-1)
+        quantiles = mixture[1] + xp.exp(mixture[2]) * t
+        low, high = xp.min(quantiles, axis=0), xp.max(quantiles, axis=0)
         for _ in range(12):
             middle = 0.5 * (low + high)
             below = mixture_logit(middle, *mixture)[0] < t
@@ -105,8 +105,8 @@ class _(refflow.LogisticMixtureCoupling):
     def forward(self, x, context=None):
         x1, x2 = self.mask.split(x)
         a, b, (log_pi, mu, s) = self.coefficients(x1, context)
-        z = (x2[..., None] - mu) * xp.exp(-s)
-        log_density = xp.logsumexp(log_pi - s + xp.log_sigmoid(z) + xp.log_sigmoid(-z), axis=-1)
+        z = (x2 - mu) * xp.exp(-s)
+        log_density = xp.logsumexp(log_pi - s + xp.log_sigmoid(z) + xp.log_sigmoid(-z), axis=0)
         y2 = xp.exp(a) * mixture_logit(x2, log_pi, mu, s)[0] + b
         return self.mask.join(x1, y2), xp.sum(a + log_density, axis=-1)
 

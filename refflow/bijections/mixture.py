@@ -18,18 +18,19 @@ def mixture_logit(x: Array, log_pi: Array, mu: Array, s: Array) -> tuple[Array, 
         L = log F - log G,  or  log(1 + T) - log(1 - T) with T = F - G = sum_k pi_k tanh(z_k / 2) where |T| < 1/2
         dL/dx = sum_k pi_k exp(-s_k) sigma(z_k) sigma(-z_k) / (F G) = sum_k f_k g_k exp(-s_k) / pi_k
 
+    for x `(...)` and log pi, mu, s `(K, ...)`: components first, where sums over few of them are quick.
     T keeps the digits near L = 0, the logarithms those of the tails, where L grows like x exp(-s_k) and never
     saturates; the shares are softmaxes, so log dL/dx is no difference of large numbers there.
     """
-    z = (xp.expand_dims(x, -1) - mu) * xp.exp(-s)
+    z = (x - mu) * xp.exp(-s)
     above, below = log_pi + xp.log_sigmoid(z), log_pi + xp.log_sigmoid(-z)
-    t = xp.sum(xp.exp(log_pi) * xp.tanh(0.5 * z), axis=-1)
+    t = xp.sum(xp.exp(log_pi) * xp.tanh(0.5 * z), axis=0)
     near = xp.less(xp.abs(t), 0.5)
     t = xp.where(near, t, 0.0)
-    tails = xp.logsumexp(above, axis=-1) - xp.logsumexp(below, axis=-1)
+    tails = xp.logsumexp(above, axis=0) - xp.logsumexp(below, axis=0)
     value = xp.piecewise([near], [xp.log1p(t) - xp.log1p(-t), tails])
-    shares = xp.log_softmax(above, axis=-1) + xp.log_softmax(below, axis=-1)
-    return value, xp.logsumexp(shares - s - log_pi, axis=-1)
+    shares = xp.log_softmax(above, axis=0) + xp.log_softmax(below, axis=0)
+    return value, xp.logsumexp(shares - s - log_pi, axis=0)
 
 
 def _value_and_slope(x: Array, log_pi: Array, mu: Array, s: Array) -> tuple[Array, Array]:
@@ -82,17 +83,23 @@ class LogisticMixtureCoupling(_Coupling):
         a, b, mixture = self.coefficients(y1, context)
         t = (y2 - b) * xp.exp(-a)
         _, mu, s = mixture
-        quantiles = mu + xp.exp(s) * xp.expand_dims(t, -1)
-        low, high = xp.min(quantiles, axis=-1), xp.max(quantiles, axis=-1)
+        quantiles = mu + xp.exp(s) * t
+        low, high = xp.min(quantiles, axis=0), xp.max(quantiles, axis=0)
         x2 = xp.solve_increasing(_value_and_slope, mixture, t, low, high)  # (3)
         _, log_slope = mixture_logit(x2, *mixture)
         return self.mask.join(y1, x2), -xp.sum(a + log_slope, axis=-1)
 
     def coefficients(self, x1: Array, context: Array | None = None) -> tuple[Array, Array, tuple[Array, Array, Array]]:
-        """a and b, each `(..., m)`, and (log pi, mu, s), each `(..., m, K)`."""
+        """a and b, each `(..., m)`, and (log pi, mu, s), each `(K, ..., m)`."""
         m, k = len(self.mask.moved), self.components
         a, b, *parts = xp.split(self.conditioner(x1, context), (m, m, k * m, k * m, k * m), axis=-1)
-        l, raw_mu, raw_s = (xp.reshape(part, (*xp.shape(part)[:-1], m, k)) for part in parts)
-        mu = raw_mu + (xp.arange(k, like=raw_mu) - 0.5 * (k - 1))
+        l, raw_mu, raw_s = (self._by_component(part) for part in parts)
+        offsets = xp.arange(k, like=raw_mu) - 0.5 * (k - 1)
+        mu = raw_mu + xp.reshape(offsets, (k, *(1 for _ in xp.shape(b))))
         s = SCALE_MAPS["tanh"](raw_s, self.component_bound)
-        return SCALE_MAPS[self.scale](a, self.bound), b, (xp.log_softmax(l, axis=-1), mu, s)
+        return SCALE_MAPS[self.scale](a, self.bound), b, (xp.log_softmax(l, axis=0), mu, s)
+
+    def _by_component(self, part: Array) -> Array:
+        """`(..., m K)` as `(K, ..., m)`."""
+        wide = xp.reshape(part, (*xp.shape(part)[:-1], len(self.mask.moved), self.components))
+        return xp.stack([wide[..., k] for k in range(self.components)], axis=0)
