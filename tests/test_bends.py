@@ -39,7 +39,7 @@ def dense(f):
     r, other = np.zeros((m, m)), np.zeros((m, m))
     r[np.triu_indices(m, 1)], other[np.triu_indices(m, 1)] = f.triangles
     t = f.diagonals[0] * f.diagonals[1]
-    product = np.where(t < 0, np.exp(np.minimum(t, 0.0)) - 1.0, t)
+    product = np.where(t < 0, t / (1.0 - np.minimum(t, 0.0)), t)
     r[np.diag_indices(m)], other[np.diag_indices(m)] = product / f.diagonals[1], f.diagonals[1]
     return q[:, :m], r, other
 
@@ -48,7 +48,7 @@ def test_planar_is_its_equation():
     for pull in (0.5, -2.0):
         f = planar(pull)
         t = f.w @ f.u
-        m = np.exp(t) - 1.0 if t < 0 else t
+        m = t / (1.0 - t) if t < 0 else t
         u = f.u + (m - t) * f.w / (f.w @ f.w)
         assert u @ f.w == pytest.approx(m, rel=1e-13)
         y, log_det = f.forward(X)
@@ -60,7 +60,7 @@ def test_planar_is_its_equation():
 
 def test_radial_is_its_equation():
     f = refflow.Radial(RNG.normal(size=4), np.array([0.3]), np.array([-0.7]))
-    alpha, beta = np.exp(0.3), np.exp(0.3) * (np.exp(-0.7) - 1.0)
+    alpha, beta = np.exp(0.3), np.exp(0.3) * -0.7 / 1.7
     r = np.linalg.norm(X - f.center, axis=1)
     y, log_det = f.forward(X)
     np.testing.assert_allclose(y, X + (beta / (alpha + r))[:, None] * (X - f.center), rtol=1e-13, atol=1e-14)
@@ -89,24 +89,23 @@ def test_sylvester_of_one_direction_is_planar():
         np.testing.assert_allclose(got, want, rtol=1e-13, atol=1e-13)
 
 
-@pytest.mark.parametrize("t", [-1e3, -40.0, -1.0, -1e-9, 0.0, 1e-9, 2.0, 1e6])
+@pytest.mark.parametrize("t", [-1e12, -1e3, -40.0, -1.0, -1e-9, 0.0, 1e-9, 2.0, 1e6])
 def test_the_constraint_is_strict(t):
-    """gap > 0 for every raw number down to where exp underflows, m > -1 and the slope > 0 in floats too."""
+    """gap > 0 for every raw number, m > -1 and the slope > 0 in floats too."""
     t = np.array(t)
-    assert gap(t) >= 0
-    assert excess(t) >= -1
+    assert gap(t) > 0
+    assert excess(t) > -1
     assert abs(gap(t) - 1.0 - excess(t)) <= 2 * U * max(1.0, abs(float(t)))
     assert 0 < share(t) <= 1
-    if t > -700:
-        a = np.array([-800.0, -20.0, -1.0, 0.0, 1e-8, 3.0, 50.0])
-        assert np.all(bend_slope(a, t) > 0)
+    a = np.array([-800.0, -20.0, -1.0, 0.0, 1e-8, 3.0, 50.0])
+    assert np.all(bend_slope(a, t) > 0)
 
 
 def test_slopes_keep_their_digits_where_the_formula_cancels():
-    """1 + m sech^2 at m = e^-40 - 1: tanh^2 + e^-40 sech^2, which at a = 1e-9 is 1e-18 + 4e-18."""
-    a, t = np.array([1e-9, 1e-3]), np.array(-40.0)
-    np.testing.assert_allclose(bend_slope(a, t), np.tanh(a) ** 2 + np.exp(-40.0) / np.cosh(a) ** 2, rtol=1e-14)
-    assert (1.0 + np.expm1(-40.0) / np.cosh(a[0]) ** 2) == 0.0, "what the plain formula gives"
+    """1 + m sech^2 at m = 2^-60 - 1: tanh^2 + 2^-60 sech^2, at a = 1e-9 about 1e-18 + 9e-19."""
+    a, t = np.array([1e-9, 1e-3]), np.array(1.0 - 2.0**60)
+    np.testing.assert_allclose(bend_slope(a, t), np.tanh(a) ** 2 + 2.0**-60 / np.cosh(a) ** 2, rtol=1e-14)
+    assert (1.0 + (2.0**-60 - 1.0) / np.cosh(a[0]) ** 2) == 0.0, "what the plain formula gives"
 
 
 @pytest.mark.parametrize("far", [1e-6, 1.0, 1e6])
@@ -130,7 +129,7 @@ def test_inverses_are_exact_to_conditioning(make, far):
 def test_the_radial_root_is_brents(raw):
     f = refflow.Radial(np.zeros(2), np.array([-0.4]), np.array([raw]))
     alpha = np.exp(-0.4)
-    beta = alpha * (np.exp(raw) - 1.0 if raw < 0 else raw)
+    beta = alpha * (raw / (1.0 - raw) if raw < 0 else raw)
     for s in (0.0, 1e-9, 0.3, 40.0, 1e6):
         r = np.linalg.norm(f.inverse(np.array([[0.6 * s, 0.8 * s]]))[0])
         want = (

@@ -8,7 +8,7 @@ import refflow
 from refflow import arrays as xp
 from refflow import verification as laws
 from refflow.bijections.mixture import _value_and_slope, mixture_logit
-from refflow.bijections.planar import bend_slope, excess, share, unbend
+from refflow.bijections.planar import bend_slope, excess, gap, share, unbend
 from refflow.modules import module, replace
 
 RNG = np.random.default_rng(21)
@@ -149,7 +149,7 @@ class _(refflow.Radial):
 @fault("the negative root of the radius", laws.round_trip, RADIAL)
 class _(refflow.Radial):
     def inverse(self, y, context=None):
-        away, alpha, k0 = y - self.center, xp.exp(self.log_alpha), xp.exp(self.raw_beta)
+        away, alpha, k0 = y - self.center, xp.exp(self.log_alpha), gap(self.raw_beta)
         s = xp.sqrt(xp.sum(away * away, axis=-1, keepdims=True))
         p = alpha * k0 - s
         r = 0.5 * (-p - xp.sqrt(p * p + 4.0 * alpha * s))

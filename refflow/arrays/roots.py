@@ -47,7 +47,7 @@ def solve_increasing(function: Increasing, parameters: Parameters, y: Array, low
     A step evaluates f twice: where Newton's method leads from the last point, pushed past the root by two units in the
     last place so that the bracket closes from both sides, and at the middle of the bracket. So the bracket halves in
     every step, p + 16 times for p bits: whatever f is, it ends 2^-(p + 16) as wide as it began, or as two neighbouring
-    numbers; where Newton's method converges it is those after some eight steps, at any scale of the bracket. The
+    numbers; where Newton's method converges it is those after some ten steps, at any scale of the bracket. The
     correction in (1) stays in the bracket, so that the error is what one rounding of f makes: eps |f| / f'.
 
     low <= root <= high is the caller's lemma. A NaN stays one.

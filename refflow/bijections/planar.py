@@ -1,10 +1,11 @@
 r"""Maps that bend space along few directions: planar, radial and Sylvester flows, each with its inverse.
 
-All three rest on two functions of a raw number t in R. The first turns it into a number that is positive, and 1 at 0,
+All three rest on two functions of a raw number t in R. The first turns it into an m > -1,
 
-    gap(t) = e^t for t < 0,  1 + t for t >= 0,                                     (1)
+    m(t) = t share(t),   share(t) = 1 / (1 + max(-t, 0)),   gap(t) = 1 + m > 0,    (1)
 
-so that a product m = gap(t) - 1 > -1 whatever t is; the second is the slope of a + m tanh(a),
+which is t itself for t >= 0 and t / (1 - t) below: continuous with its slope, and gap does not underflow. The second is
+the slope of a + m tanh(a),
 
     slope = 1 + m (1 - tanh^2 a) = tanh^2 a + gap(t) sech^2 a > 0                  (2)
 
@@ -23,14 +24,19 @@ from refflow.errors import ShapeError
 from refflow.modules import module
 
 
+def share(t: Array) -> Array:
+    """share(t) = m / t of (1), in (0, 1]: what is left of a raw number whose product with another is t."""
+    return 1.0 / (1.0 + xp.maximum(-t, 0.0))
+
+
 def gap(t: Array) -> Array:
-    """gap(t) of (1)."""
-    return xp.exp(xp.minimum(t, 0.0)) + xp.maximum(t, 0.0)
+    """gap(t) = 1 + m of (1), without cancellation."""
+    return (1.0 + xp.maximum(t, 0.0)) * share(t)
 
 
 def excess(t: Array) -> Array:
-    """m = gap(t) - 1 > -1, without cancellation."""
-    return xp.expm1(xp.minimum(t, 0.0)) + xp.maximum(t, 0.0)
+    """m(t) of (1)."""
+    return t * share(t)
 
 
 def bend_slope(a: Array, t: Array) -> Array:
@@ -48,13 +54,6 @@ def unbend(b: Array, t: Array) -> Array:
     m = xp.abs(excess(t))
     other = b + xp.maximum(xp.minimum(b / gap(t) - b, m), -m)
     return xp.solve_increasing(_bend, (t,), b, xp.minimum(b, other), xp.maximum(b, other))
-
-
-def share(t: Array) -> Array:
-    """m / t, in (0, 1]: what is left of a raw number whose product t with another would reach -1."""
-    negative = xp.less(t, 0.0)
-    safe = xp.where(negative, t, -1.0)
-    return xp.where(negative, xp.expm1(safe) / safe, 1.0)
 
 
 class Bent(Bijection):
@@ -115,7 +114,7 @@ class Planar(Bent):
         t = xp.sum(self.w * self.u, keepdims=True)
         size = xp.sum(self.w * self.w, keepdims=True)
         size = xp.where(xp.greater(size, 0.0), size, 1.0)
-        return t, self.u + self.w * ((excess(t) - t) / size)
+        return t, self.u + self.w * (xp.square(xp.minimum(t, 0.0)) * share(t) / size)
 
     def _along(self, x: Array) -> Array:
         return xp.sum(x * self.w, axis=-1, keepdims=True) + self.b
