@@ -101,6 +101,27 @@ def autoregressive_entries():
     yield Entry("iaf, context", refflow.iaf(2, layers=2, hidden=(3,), context_dim=1, seed=0).bijection, (2,))
 
 
+def mixture(mask, components, **options):
+    return refflow.LogisticMixtureCoupling(mask, network(mask, 2 + 3 * components, **options), components)
+
+
+def root_entries():
+    """Maps whose inverse is a root."""
+    half, one = refflow.half_mask(4), refflow.half_mask(1)
+    yield Entry("logistic mixture", mixture(half, 3), (4,))
+    yield Entry("logistic mixture, one component, context, D = 1", mixture(one, 1, context_dim=1), (1,))
+    rng = np.random.default_rng(0)
+    yield Entry("planar", refflow.Planar.init(3, rng=rng), (3,))
+    yield Entry("radial", refflow.Radial.init(3, rng=rng), (3,))
+    yield Entry("sylvester", refflow.Sylvester.init(3, 2, rng=rng), (3,))
+    yield Entry("residual block", refflow.ResidualBlock.init(3, rng=rng, hidden=(4,), lipschitz=0.75), (3,))
+    yield Entry(
+        "residual block, tanh, D = 1",
+        refflow.ResidualBlock.init(1, rng=rng, hidden=(3,), activation="tanh", lipschitz=0.5),
+        (1,),
+    )
+
+
 def coupling_entries():
     half, odd, one = refflow.half_mask(4), refflow.half_mask(5), refflow.half_mask(1)
     arbitrary = refflow.Mask((5,), (0, 2, 3))
@@ -260,8 +281,8 @@ def image_entries():
 
 
 FAMILIES = (
-    coupling_entries, elementwise_entries, combined_entries, spline_entries, linear_entries, autoregressive_entries,
-    image_entries,
+    coupling_entries, elementwise_entries, combined_entries, spline_entries, root_entries, linear_entries,
+    autoregressive_entries, image_entries,
 )  # fmt: skip
 
 REGISTRY = tuple(entry for family in FAMILIES for entry in family())

@@ -222,11 +222,15 @@ def reduction_cases():
     for label, x, axis in variants:
         call, by_scipy = bind(xp.softmax, axis=axis), bind(scipy.special.softmax, axis=axis)
         yield Case("softmax", label, call, by_scipy, (x,), ulps=ROUNDINGS, cancels=True)
+        call, by_scipy = bind(xp.log_softmax, axis=axis), bind(scipy.special.log_softmax, axis=axis)
+        yield Case("log_softmax", label, call, by_scipy, (x,), ulps=ROUNDINGS, conditioned=True)
         yield Case("cumulative_sum", label, bind(xp.cumulative_sum, axis=axis), bind(np.cumsum, axis=axis), (x,))
     by_scipy = bind(scipy.special.softmax, axis=-1)
     yield Case("softmax", "extremes", xp.softmax, by_scipy, (far,), ulps=ROUNDINGS, cancels=True)
     tall = fixed(5, 3)
     yield Case("cumulative_sum", "rows", bind(xp.cumulative_sum, axis=0), bind(np.cumsum, axis=0), (tall,))
+    by_scipy = bind(scipy.special.log_softmax, axis=-1)
+    yield Case("log_softmax", "extremes", xp.log_softmax, by_scipy, (far,), ulps=ROUNDINGS, conditioned=True)
     yield Case("cumulative_sum", "default axis", xp.cumulative_sum, bind(np.cumsum, axis=-1), (GRID,))
     yield Case("cumulative_sum", "nothing", xp.cumulative_sum, bind(np.cumsum, axis=-1), (fixed(3, 0),))
 

@@ -50,6 +50,11 @@ def image_flow():
     return refflow.Flow(refflow.StandardNormal((2, 2, 2)), refflow.Chain(tuple(maps)), dequantization)
 
 
+def mixture():
+    mask = refflow.half_mask(4)
+    return refflow.LogisticMixtureCoupling(mask, MLP.init(2, 16, rng=np.random.default_rng(0), hidden=(3,)), 2)
+
+
 def residual_flow():
     mask = refflow.half_mask(4)
     net = ResidualNet.init(2, 4, rng=np.random.default_rng(0), width=6, blocks=1, context_dim=3, dropout=0.25)
@@ -99,6 +104,12 @@ FLOWS = {
     "spline": lambda: normal(noisy(refflow.RationalQuadraticElementwise.init((4,), bins=2))),
     "nsf_ar": lambda: noisy(refflow.nsf_ar(2, layers=1, hidden=(4,), bins=2, seed=0)),
     "standardize raw": lambda: normal(refflow.Standardize(np.zeros(4), np.full(4, 1 / 3))),
+    "mixture": lambda: noisy(normal(mixture())),
+    "bends": lambda: noisy(
+        normal(*(m.init(4, rng=np.random.default_rng(0)) for m in (refflow.Planar, refflow.Radial))),
+    ),
+    "sylvester": lambda: noisy(normal(refflow.Sylvester.init(4, 2, rng=np.random.default_rng(0)))),
+    "residual block": lambda: noisy(normal(refflow.ResidualBlock.init(4, rng=np.random.default_rng(0), hidden=(3,)))),
     "diagonal": lambda: refflow.Flow(refflow.DiagonalNormal(np.ones(4), np.full(4, 0.1)), affine()),
     "curves": lambda: normal(
         refflow.SinhArcsinh.init((4,)),

@@ -88,6 +88,12 @@ def _softmax_vjp(ans: Array, x: Array, axis: int = -1) -> Callable[[Array], Arra
 defvjp(softmax, _softmax_vjp)
 
 
+def log_softmax(x: Array, axis: int = -1) -> Array:
+    """x_i - log sum_j exp(x_j), shifted first: of large x that differ little, the small difference is exact."""
+    shifted = subtract(x, _shift(x, axis))
+    return subtract(shifted, log(sum(exp(shifted), axis=axis, keepdims=True)))
+
+
 def any(x: Array) -> bool:
     """Whether any element of an array of bool is true, as a Python bool: for checks, never in an equation."""
     return bool(namespace(x).any(getval(x)))

@@ -10,11 +10,15 @@ from refflow.bijections.elementwise import Exp, LeakyReLU, SinhArcsinh, Softplus
 from refflow.bijections.linear import LU, Orthogonal, Triangular
 from refflow.bijections.logit import Logit, Sigmoid
 from refflow.bijections.masks import Mask, alternating_mask, channel_mask, checkerboard_mask, half_mask
+from refflow.bijections.mixture import LogisticMixtureCoupling
 from refflow.bijections.permutation import Permutation, Reverse
 from refflow.bijections.pieces import Concatenate, MultiScale
+from refflow.bijections.planar import Planar, Radial
 from refflow.bijections.reshaping import PermuteAxes, Reshape, Squeeze
+from refflow.bijections.residual import ResidualBlock
 from refflow.bijections.scale_maps import SCALE_MAPS
 from refflow.bijections.splines import RationalQuadraticCoupling, RationalQuadraticElementwise
+from refflow.bijections.sylvester import Sylvester
 
 __all__ = [
     "LU",
@@ -32,6 +36,7 @@ __all__ = [
     "Frozen",
     "Inverse",
     "LeakyReLU",
+    "LogisticMixtureCoupling",
     "Logit",
     "Mask",
     "MultiScale",
@@ -43,6 +48,9 @@ __all__ = [
     "RationalQuadraticAutoregressive",
     "RationalQuadraticCoupling",
     "RationalQuadraticElementwise",
+    "Planar",
+    "Radial",
+    "ResidualBlock",
     "Reverse",
     "Sigmoid",
     "Squeeze",
@@ -51,6 +59,7 @@ __all__ = [
     "Standardize",
     "Tanh",
     "Triangular",
+    "Sylvester",
     "alternating_mask",
     "channel_mask",
     "checkerboard_mask",

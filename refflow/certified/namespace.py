@@ -7,10 +7,11 @@ import builtins
 import math
 from collections.abc import Callable, Sequence
 from functools import reduce
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from flint import arb, arb_mat
+from flint import arb, arb_mat, ctx
 
 from refflow.certified.arrays import BallArray, Objects, TruthArray, each, exact, objects, operand
 from refflow.errors import DTypeError
@@ -82,6 +83,21 @@ def astype(x: BallArray, dtype: Any, copy: bool = True) -> BallArray:
 def isdtype(dtype: Any, kind: str | tuple[str, ...]) -> bool:
     """Whether the dtype is of a kind: balls are real floating."""
     return dtype == BallArray.dtype and "real floating" in ((kind,) if isinstance(kind, str) else kind)
+
+
+def eye(n: int, dtype: Any = None, device: Any = None) -> BallArray:
+    """The identity matrix."""
+    return exact(np.eye(n))
+
+
+def finfo(dtype: Any) -> SimpleNamespace:
+    """eps: the spacing of midpoints at 1, at the precision of the context."""
+    return SimpleNamespace(eps=2.0 ** builtins.max(1 - ctx.prec, -1000))
+
+
+def detach(x: BallArray) -> BallArray:
+    """The midpoints, without their radii: where solvers walk, before anything is proven."""
+    return each(arb.mid, x)
 
 
 # Functions.
@@ -255,6 +271,23 @@ def _product(a: Objects, b: Objects) -> Objects:
         return full((n, m), 0.0).elements
     left, right = arb_mat(n, k, a.ravel().tolist()), arb_mat(k, m, b.ravel().tolist())
     return objects((n, m), (left * right).entries())
+
+
+# Roots. (They are written in the operations above, through `refflow.arrays`, so they are looked up when called.)
+
+
+def solve_increasing(*args: Any) -> BallArray:
+    """`refflow.arrays.solve_increasing`, proven."""
+    from refflow.certified import roots
+
+    return roots.solve_increasing(*args)
+
+
+def solve_contraction(*args: Any) -> BallArray:
+    """`refflow.arrays.solve_contraction`, proven."""
+    from refflow.certified import roots
+
+    return roots.solve_contraction(*args)
 
 
 # Shape.

@@ -1,0 +1,195 @@
+r"""Maps that bend space along few directions: planar, radial and Sylvester flows, each with its inverse.
+
+All three rest on two functions of a raw number t in R. The first turns it into an m > -1,
+
+    m(t) = t share(t),   share(t) = 1 / (1 + max(-t, 0)),   gap(t) = 1 + m > 0,    (1)
+
+which is t itself for t >= 0 and t / (1 - t) below: continuous with its slope, and gap does not underflow. The second is
+the slope of a + m tanh(a),
+
+    slope = 1 + m (1 - tanh^2 a) = tanh^2 a + gap(t) sech^2 a > 0                  (2)
+
+a weighted mean of 1 and gap, in which nothing cancels. Hence a + m tanh(a) = b has one root a. It has the sign of b and
+lies between b and b / gap, for |tanh a| <= |a|, and within |m| of b: the bracket of every inverse here.   (3)
+"""
+
+from abc import abstractmethod
+
+import numpy as np
+
+from refflow import arrays as xp
+from refflow.arrays import Array
+from refflow.bijections.base import Bijection
+from refflow.errors import ShapeError
+from refflow.modules import module
+
+
+def share(t: Array) -> Array:
+    """share(t) = m / t of (1), in (0, 1]: what is left of a raw number whose product with another is t."""
+    return 1.0 / (1.0 + xp.maximum(-t, 0.0))
+
+
+def gap(t: Array) -> Array:
+    """gap(t) = 1 + m of (1), without cancellation."""
+    return (1.0 + xp.maximum(t, 0.0)) * share(t)
+
+
+def excess(t: Array) -> Array:
+    """m(t) of (1)."""
+    return t * share(t)
+
+
+def bend_slope(a: Array, t: Array) -> Array:
+    """The slope (2)."""
+    bent = xp.tanh(a)
+    return bent * bent + gap(t) * (4.0 * xp.sigmoid(2.0 * a) * xp.sigmoid(-2.0 * a))
+
+
+def _bend(a: Array, t: Array) -> tuple[Array, Array]:
+    return a + excess(t) * xp.tanh(a), bend_slope(a, t)
+
+
+def unbend(b: Array, t: Array) -> Array:
+    """The root a of a + m tanh(a) = b, by its bracket (3)."""
+    m = xp.abs(excess(t))
+    other = b + xp.maximum(xp.minimum(b / gap(t) - b, m), -m)
+    return xp.solve_increasing(_bend, (t,), b, xp.minimum(b, other), xp.maximum(b, other))
+
+
+class Bent(Bijection):
+    """The properties that these maps take from their dimension."""
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """D."""
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return (self.dim,)
+
+
+@module
+class Planar(Bent):
+    r"""The planar map (Rezende and Mohamed, 2015, section 4.1), with h = tanh and a = w.x + b:
+
+        y = x + u^ h(a)                                                            (4)
+        log|det dy/dx| = log(1 + w.u^ h'(a)) = log slope(a)                        (5)
+        a + (w.u^) h(a) = w.y + b,   x = y - u^ h(a)                               (6)
+
+    by the matrix determinant lemma, det(I + u^ h' w^T) = 1 + w.u^ h'. u^ = u + (m - t) w / |w|^2 has w.u^ = m > -1
+    for t = w.u (their appendix A.1), with the m of (1) where the paper has log(1 + e^t) - 1: so u^ = u where u needs no
+    mending, u = 0 is the identity, and w = 0 a translation. Onto: a -> a + m h(a) is, and x follows from a.
+
+    `w` and `u` are `(D,)`, `b` is `(1,)`.
+    """
+
+    w: Array
+    u: Array
+    b: Array
+
+    def __post_init__(self) -> None:
+        got = tuple(map(xp.shape, (self.w, self.u, self.b)))
+        if len(got[0]) != 1 or got != (got[0], got[0], (1,)):
+            raise ShapeError(f"expected w and u of one shape (D,) and b of shape (1,), got {got}")
+
+    @property
+    def dim(self) -> int:
+        return xp.shape(self.w)[0]
+
+    def forward(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
+        t, u = self.mended()
+        a = self._along(x)
+        y = x + u * xp.tanh(a)  # (4)
+        return y, xp.log(bend_slope(a, t))[..., 0]  # (5)
+
+    def inverse(self, y: Array, context: Array | None = None) -> tuple[Array, Array]:
+        t, u = self.mended()
+        a = unbend(self._along(y), t)  # (6)
+        x = y - u * xp.tanh(a)
+        return x, -xp.log(bend_slope(a, t))[..., 0]
+
+    def mended(self) -> tuple[Array, Array]:
+        """t = w.u `(1,)` and u^ `(D,)`."""
+        t = xp.sum(self.w * self.u, keepdims=True)
+        size = xp.sum(self.w * self.w, keepdims=True)
+        size = xp.where(xp.greater(size, 0.0), size, 1.0)
+        return t, self.u + self.w * (xp.square(xp.minimum(t, 0.0)) * share(t) / size)
+
+    def _along(self, x: Array) -> Array:
+        return xp.sum(x * self.w, axis=-1, keepdims=True) + self.b
+
+    @staticmethod
+    def init(dim: int, *, rng: np.random.Generator, dtype: str = "float64") -> "Planar":
+        """The identity (u = 0), with a random direction w of about unit length."""
+        w = rng.standard_normal(dim) / dim**0.5
+        return Planar(w.astype(dtype), np.zeros(dim, dtype=dtype), np.zeros(1, dtype=dtype))
+
+
+@module
+class Radial(Bent):
+    r"""The radial map (Rezende and Mohamed, 2015, section 4.1) about x_0, with r = |x - x_0| and q = alpha/(alpha + r):
+
+        y = x_0 + (x - x_0) k,   k = 1 + beta / (alpha + r) = (1 - q) + gap q      (7)
+        log|det dy/dx| = (D - 1) log k + log((1 - q^2) + gap q^2)                  (8)
+        |y - x_0| = r k: r is the positive root of r^2 + (alpha gap - |y - x_0|) r - alpha |y - x_0| = 0
+        x = x_0 + (y - x_0) / k                                                    (9)
+
+    and where the points move little, the equal x + (x - x_0) (k - 1) and its inverse, which keep their digits far out.
+
+    alpha = exp(log_alpha) > 0 and beta = alpha (gap(t) - 1) > -alpha with t = `raw_beta` and the gap of (1), so both
+    logarithms are of weighted means of 1 and gap > 0. The product of the roots of (9) is negative: one is positive.
+
+    `center` x_0 is `(D,)`, `log_alpha` and `raw_beta` are `(1,)`.
+    """
+
+    center: Array
+    log_alpha: Array
+    raw_beta: Array
+
+    def __post_init__(self) -> None:
+        got = tuple(map(xp.shape, (self.center, self.log_alpha, self.raw_beta)))
+        if len(got[0]) != 1 or got[1:] != ((1,), (1,)):
+            raise ShapeError(f"expected a center (D,), log_alpha and raw_beta of shape (1,), got {got}")
+
+    @property
+    def dim(self) -> int:
+        return xp.shape(self.center)[0]
+
+    def forward(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
+        away, alpha, g = x - self.center, xp.exp(self.log_alpha), gap(self.raw_beta)
+        k, more, log_det = self._stretch(_length(away), alpha, g)
+        near = xp.less(k, 0.5)
+        return xp.piecewise([near], [self.center + away * k, x + away * more]), log_det  # (7)
+
+    def inverse(self, y: Array, context: Array | None = None) -> tuple[Array, Array]:
+        away, alpha, g = y - self.center, xp.exp(self.log_alpha), gap(self.raw_beta)
+        s = _length(away)
+        p = alpha * g - s
+        outward = xp.greater_equal(p, 0.0)
+        root = xp.sqrt(p * p + 4.0 * alpha * s)
+        r = xp.piecewise([outward], [2.0 * alpha * s / (xp.maximum(p, 0.0) + root), 0.5 * (root - p)])
+        k, more, log_det = self._stretch(r, alpha, g)
+        near = xp.greater(k, 2.0)
+        return xp.piecewise([near], [self.center + away / k, y - away * (more / k)]), -log_det  # (9)
+
+    def _stretch(self, r: Array, alpha: Array, g: Array) -> tuple[Array, Array, Array]:
+        """k, k - 1 and (8) at the radius r."""
+        q, rest = alpha / (alpha + r), r / (alpha + r)
+        k = rest + g * q
+        along = rest * (1.0 + q) + g * q * q
+        log_det = ((self.dim - 1) * xp.log(k) + xp.log(along))[..., 0]
+        return k, excess(self.raw_beta) * q, log_det
+
+    @staticmethod
+    def init(dim: int, *, rng: np.random.Generator, dtype: str = "float64") -> "Radial":
+        """The identity (beta = 0) about a random point, with alpha = 1."""
+        center = rng.standard_normal(dim)
+        return Radial(center.astype(dtype), np.zeros(1, dtype=dtype), np.zeros(1, dtype=dtype))
+
+
+def _length(x: Array) -> Array:
+    """|x| `(..., 1)`, with slope 0 at 0."""
+    square = xp.sum(x * x, axis=-1, keepdims=True)
+    away = xp.greater(square, 0.0)
+    return xp.where(away, xp.sqrt(xp.where(away, square, 1.0)), 0.0)

@@ -1,0 +1,191 @@
+"""Planar, radial and Sylvester maps: against dense matrices, at the edge of their constraints, and their inverses."""
+
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+
+import refflow
+from refflow import arrays as xp
+from refflow.bijections.planar import bend_slope, excess, gap, share
+
+RNG = np.random.default_rng(12)
+U = 2.0**-53
+X = 3.0 * RNG.normal(size=(9, 4))
+
+
+def jacobian(f, x):
+    columns = [f(x + 1e-30j * e)[0].imag / 1e-30 for e in np.eye(x.shape[-1])]
+    return np.stack(columns, axis=-1)
+
+
+def planar(pull=1.0):
+    w = RNG.normal(size=4)
+    return refflow.Planar(w, RNG.normal(size=4) + pull * w, RNG.normal(size=1))
+
+
+def sylvester(m=3, scale=1.0):
+    return refflow.Sylvester(
+        RNG.normal(size=(2, 4)), scale * RNG.normal(size=(2, m)), scale * RNG.normal(size=(2, m * (m - 1) // 2)),
+        RNG.normal(size=m),
+    )  # fmt: skip
+
+
+def dense(f):
+    """Q, R and R~ of a Sylvester map, from its arrays."""
+    q = np.eye(f.dim)
+    for v in f.reflectors:
+        q = q @ (np.eye(f.dim) - 2.0 * np.outer(v, v) / (v @ v))
+    m = f.directions
+    r, other = np.zeros((m, m)), np.zeros((m, m))
+    r[np.triu_indices(m, 1)], other[np.triu_indices(m, 1)] = f.triangles
+    t = f.diagonals[0] * f.diagonals[1]
+    product = np.where(t < 0, t / (1.0 - np.minimum(t, 0.0)), t)
+    r[np.diag_indices(m)], other[np.diag_indices(m)] = product / f.diagonals[1], f.diagonals[1]
+    return q[:, :m], r, other
+
+
+def test_planar_is_its_equation():
+    for pull in (0.5, -2.0):
+        f = planar(pull)
+        t = f.w @ f.u
+        m = t / (1.0 - t) if t < 0 else t
+        u = f.u + (m - t) * f.w / (f.w @ f.w)
+        assert u @ f.w == pytest.approx(m, rel=1e-13)
+        y, log_det = f.forward(X)
+        np.testing.assert_allclose(y, X + np.tanh(X @ f.w + f.b)[:, None] * u, rtol=1e-13, atol=1e-14)
+        slope = 1.0 - np.tanh(X @ f.w + f.b) ** 2
+        by_matrix = [np.linalg.slogdet(np.eye(4) + s * np.outer(u, f.w))[1] for s in slope]
+        np.testing.assert_allclose(log_det, by_matrix, rtol=1e-10, atol=1e-12)
+
+
+def test_radial_is_its_equation():
+    f = refflow.Radial(RNG.normal(size=4), np.array([0.3]), np.array([-0.7]))
+    alpha, beta = np.exp(0.3), np.exp(0.3) * -0.7 / 1.7
+    r = np.linalg.norm(X - f.center, axis=1)
+    y, log_det = f.forward(X)
+    np.testing.assert_allclose(y, X + (beta / (alpha + r))[:, None] * (X - f.center), rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(log_det, np.linalg.slogdet(jacobian(f.forward, X))[1], rtol=1e-12, atol=1e-13)
+    h = 1.0 / (alpha + r)
+    paper = 3 * np.log(1.0 + beta * h) + np.log(1.0 + beta * h - beta * r * h**2)
+    np.testing.assert_allclose(log_det, paper, rtol=1e-12, atol=1e-13)
+
+
+def test_sylvester_is_its_equation():
+    f = sylvester()
+    q, r, other = dense(f)
+    np.testing.assert_allclose(q.T @ q, np.eye(3), atol=1e-14)
+    y, log_det = f.forward(X)
+    want = X + np.tanh(X @ q @ other.T + f.b) @ r.T @ q.T
+    np.testing.assert_allclose(y, want, rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(log_det, np.linalg.slogdet(jacobian(f.forward, X))[1], rtol=1e-11, atol=1e-12)
+
+
+def test_sylvester_of_one_direction_is_planar():
+    v = RNG.normal(size=(1, 4))
+    f = refflow.Sylvester(v, np.array([[-3.0], [0.5]]), np.zeros((2, 0)), np.array([0.25]))
+    q = dense(f)[0][:, 0]
+    g = refflow.Planar(0.5 * q, -3.0 * q, np.array([0.25]))
+    for got, want in zip(f.forward(X) + f.inverse(X), g.forward(X) + g.inverse(X), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("t", [-1e12, -1e3, -40.0, -1.0, -1e-9, 0.0, 1e-9, 2.0, 1e6])
+def test_the_constraint_is_strict(t):
+    """gap > 0 for every raw number, m > -1 and the slope > 0 in floats too."""
+    t = np.array(t)
+    assert gap(t) > 0
+    assert excess(t) > -1
+    assert abs(gap(t) - 1.0 - excess(t)) <= 2 * U * max(1.0, abs(float(t)))
+    assert 0 < share(t) <= 1
+    a = np.array([-800.0, -20.0, -1.0, 0.0, 1e-8, 3.0, 50.0])
+    assert np.all(bend_slope(a, t) > 0)
+
+
+def test_slopes_keep_their_digits_where_the_formula_cancels():
+    """1 + m sech^2 at m = 2^-60 - 1: tanh^2 + 2^-60 sech^2, at a = 1e-9 about 1e-18 + 9e-19."""
+    a, t = np.array([1e-9, 1e-3]), np.array(1.0 - 2.0**60)
+    np.testing.assert_allclose(bend_slope(a, t), np.tanh(a) ** 2 + 2.0**-60 / np.cosh(a) ** 2, rtol=1e-14)
+    assert (1.0 + (2.0**-60 - 1.0) / np.cosh(a[0]) ** 2) == 0.0, "what the plain formula gives"
+
+
+@pytest.mark.parametrize("far", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize(
+    "make", [planar, lambda: planar(-10.0), lambda: planar(30.0), sylvester, lambda: sylvester(4, 5.0)]
+)
+def test_inverses_are_exact_to_conditioning(make, far):
+    from refflow import verification
+
+    f, y = make(), far * RNG.normal(size=(30, 4))
+    x, log_det = f.inverse(y)
+    again, log_det_again = f.forward(x)
+    scales = verification.conditions(refflow.Inverse(f), y)
+    judged = scales.conclusive(np.float64)
+    assert judged.mean() > 0.9
+    assert np.all((np.abs(again - y) <= 16 * U * scales.round_trip)[judged])
+    assert np.all((np.abs(log_det + log_det_again) <= 16 * U * scales.antisymmetry)[judged])
+
+
+@pytest.mark.parametrize("raw", [-8.0, -0.5, 0.0, 3.0, 50.0])
+def test_the_radial_root_is_brents(raw):
+    f = refflow.Radial(np.zeros(2), np.array([-0.4]), np.array([raw]))
+    alpha = np.exp(-0.4)
+    beta = alpha * (raw / (1.0 - raw) if raw < 0 else raw)
+    for s in (0.0, 1e-9, 0.3, 40.0, 1e6):
+        r = np.linalg.norm(f.inverse(np.array([[0.6 * s, 0.8 * s]]))[0])
+        want = (
+            brentq(lambda r, s=s: r + beta * r / (alpha + r) - s, 0.0, 4e3 * s + 1e-300, xtol=1e-300, rtol=1e-15)
+            if s
+            else 0.0
+        )
+        assert r == pytest.approx(want, rel=1e-11)
+
+
+def test_centers_zero_directions_and_zero_reflectors():
+    """Values and finite gradients at x = x_0, w = 0, v = 0, where lengths are not differentiable."""
+    cases = [
+        (refflow.Radial(np.ones(4), np.zeros(1), np.full(1, 2.0)), np.ones((1, 4))),
+        (refflow.Planar(np.zeros(4), np.ones(4), np.ones(1)), X),
+        (refflow.Sylvester(np.zeros((2, 4)), -np.ones((2, 2)), np.ones((2, 1)), np.zeros(2)), X),
+    ]
+    for f, x in cases:
+        y, log_det = f.forward(x)
+        np.testing.assert_allclose(f.inverse(y)[0], x, rtol=1e-13, atol=1e-13)
+        np.testing.assert_allclose(log_det, np.linalg.slogdet(jacobian(f.forward, x))[1], atol=1e-13)
+        for direction in ("forward", "inverse"):
+
+            def loss(both, f=f, direction=direction):
+                value, term = getattr(refflow.bind(f, both[0]), direction)(both[1])
+                return xp.sum(value * value) + xp.sum(term)
+
+            for leaf in xp.leaves(xp.value_and_grad(loss)((refflow.parameters(f), y))[1]):
+                assert np.all(np.isfinite(leaf))
+
+
+@pytest.mark.parametrize("make", [planar, lambda: planar(-3.0), sylvester])
+def test_gradients_of_inverses_are_the_implicit_function_theorems(make):
+    """dx/dy = J^-1 with J by the complex step of forward, dx/dp = -J^-1 df/dp: by NumPy's dense inverse."""
+    f = make()
+    x, _ = f.inverse(X)
+    inverses = np.linalg.inv(jacobian(f.forward, x))
+    weights = RNG.normal(size=X.shape)
+    tree = refflow.parameters(f)
+    loss = lambda both: xp.sum(weights * refflow.bind(f, both[0]).inverse(both[1])[0])  # noqa: E731
+    by_parameters, by_y = xp.value_and_grad(loss)((tree, X))[1]
+    np.testing.assert_allclose(by_y, np.einsum("ni,nij->nj", weights, inverses), rtol=1e-11, atol=1e-12)
+    move = xp.tree_map(lambda a: RNG.normal(size=a.shape), tree)
+    moved = refflow.bind(f, xp.tree_map(lambda a, d: a + 1e-30j * d, tree, move))
+    want = -np.sum(by_y * moved.forward(x)[0].imag) / 1e-30
+    got = sum(np.sum(g * d) for g, d in zip(xp.leaves(by_parameters), xp.leaves(move), strict=True))
+    scale = sum(np.sum(np.abs(g * d)) for g, d in zip(xp.leaves(by_parameters), xp.leaves(move), strict=True))
+    assert abs(got - want) <= 1e-12 * scale
+
+
+def test_shapes_are_checked():
+    with pytest.raises(refflow.RefflowError, match="w and u of one shape"):
+        refflow.Planar(np.zeros(3), np.zeros(2), np.zeros(1))
+    with pytest.raises(refflow.RefflowError, match="log_alpha and raw_beta"):
+        refflow.Radial(np.zeros(3), np.zeros(2), np.zeros(1))
+    with pytest.raises(refflow.RefflowError, match="triangles"):
+        refflow.Sylvester(np.zeros((1, 3)), np.zeros((2, 2)), np.zeros((2, 2)), np.zeros(2))
+    with pytest.raises(refflow.RefflowError, match="between 1 and D = 2 directions"):
+        refflow.Sylvester(np.zeros((1, 2)), np.zeros((2, 3)), np.zeros((2, 3)), np.zeros(3))
