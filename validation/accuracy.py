@@ -50,10 +50,10 @@ def drawn(entry: Entry, scale: float, seed: int, dtype: str, rows: int = ROWS):
     found = {n: scale * rng.integers(-128, 129, a.shape) / 64.0 for n, a in named_arrays(entry.map).items()}
     found = {n: np.exp(a / 4.0) if n.endswith(POSITIVE) else a for n, a in found.items()}
     f = bind_arrays(entry.map, xp.rebuild(arrays(entry.map), iter(found.values()))) if found else entry.map
-    shape = (rows, *entry.event_shape)
+    shapes = ((rows, *entry.event_shape), (rows, *entry.output_shape))
     x, y = (
         2.0 * rng.standard_normal(shape) if box is None else rng.uniform(*box, shape)
-        for box in (entry.domain, entry.range)
+        for shape, box in zip(shapes, (entry.domain, entry.range), strict=True)
     )
     context = rng.standard_normal((rows, entry.context_dim)).astype(dtype) if entry.context_dim else None
     return map_arrays(lambda a: a.astype(dtype), f), x.astype(dtype), y.astype(dtype), context
