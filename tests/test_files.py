@@ -104,7 +104,7 @@ FLOWS = {
     "spline": lambda: normal(noisy(refflow.RationalQuadraticElementwise.init((4,), bins=2))),
     "nsf_ar": lambda: noisy(refflow.nsf_ar(2, layers=1, hidden=(4,), bins=2, seed=0)),
     "standardize raw": lambda: normal(refflow.Standardize(np.zeros(4), np.full(4, 1 / 3))),
-    "mixture": lambda: noisy(normal(mixture())),
+    "logistic mixture": lambda: noisy(normal(mixture())),
     "bends": lambda: noisy(
         normal(*(m.init(4, rng=np.random.default_rng(0)) for m in (refflow.Planar, refflow.Radial))),
     ),
