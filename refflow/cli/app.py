@@ -14,7 +14,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="""Train a normalizing flow, score rows with it, sample from it.
 
-    DATA is `digits` (1,797 real 8x8 images that ship with refflow), a CSV file with or without a header, an .npy
+    DATA is `digits` (1,797 real 8x8 images that ship with refflow), `mnist5k`, `diamonds` or `shuttle` (with
+    `pip install 'refflow[data]'`), a CSV file with or without a header, an .npy
     array, or `-` for CSV on standard input. Exit codes: 0 done, 1 an error, 2 wrong usage, 130 interrupted.""",
 )
 

@@ -17,7 +17,9 @@ from refflow.tables import Table
 
 def score(
     model: Model,
-    data: Annotated[str, typer.Argument(help="A .csv or .npy file, `-`, or `digits` for their test rows.")],
+    data: Annotated[
+        str, typer.Argument(help="A .csv or .npy file, `-`, or a name such as `digits` for its test rows.")
+    ],
     out: Annotated[str, typer.Option(help="Write each row's log-likelihood in nats here: .csv, .npy or `-`.")] = "",
     context: Annotated[str, typer.Option(help="The columns that are the context, in the order of training.")] = "",
     drop: Annotated[str, typer.Option(help="Columns to leave out.")] = "",
@@ -64,10 +66,10 @@ def blocks(
 ) -> Iterator[Observations]:
     """The rows to score, block by block, their columns in the order of training."""
     from refflow.tables import read_blocks
-    from refflow.tasks import digits_task
+    from refflow.tasks import TASKS
 
-    if data == "digits":
-        yield digits_task().test
+    if data in TASKS:
+        yield TASKS[data]().test
         return
     for block in read_blocks(data):
         yield _select(block, metadata, context, drop, context_dim)

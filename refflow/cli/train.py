@@ -13,7 +13,9 @@ from refflow.errors import DataError, DivergedError
 
 
 def train(
-    data: Annotated[str, typer.Argument(help="`digits`, a .csv or .npy file, or `-`.")],
+    data: Annotated[
+        str, typer.Argument(help="`digits`, `mnist5k`, `diamonds`, `shuttle`, a .csv or .npy file, or `-`.")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Folder for model, pictures and report; NAME-flow by default.")
     ] = None,
@@ -110,12 +112,12 @@ def _task(
     from dataclasses import replace
 
     from refflow.tables import read_table
-    from refflow.tasks import IMAGE_CHOICES, digits_task, image_task, table_task
+    from refflow.tasks import IMAGE_CHOICES, TASKS, image_task, table_task
 
     require(not (images and (context or drop)), "models of images take no --context and no --drop")
-    if data == "digits":
-        require(not (context or drop or bounds), "digits take no --context, --drop or --bounds")
-        return replace(digits_task(), choices=IMAGE_CHOICES) if images else digits_task()
+    if data in TASKS:
+        require(not (context or drop or bounds), f"no --context, --drop or --bounds with {data}, which has its own")
+        return replace(TASKS[data](), choices=IMAGE_CHOICES) if images else TASKS[data]()
     name = "stdin" if data == "-" else data
     if images:
         return image_task(read_table(data), name, seed=seed, test=test, bounds=bounds, alpha=alpha)
