@@ -201,7 +201,9 @@ def mnist5k_task() -> Task:
     images, _ = load_mnist5k()
     first, second = MNIST5K_SPLIT
     train, held, test = (Observations(images[a:b]) for a, b in ((0, first), (first, second), (second, len(images))))
-    return Task("mnist5k", train, held, test, Dequantization((1.0,)), (0.0, 256.0), 1e-6, (28, 28, 1))
+    return Task(
+        "mnist5k", train, held, test, Dequantization((1.0,)), (0.0, 256.0), 1e-6, (28, 28, 1), choices=IMAGE_CHOICES
+    )
 
 
 def quantised_task(name: str, load: Callable[[], Quantised]) -> Task:
