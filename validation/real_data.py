@@ -51,7 +51,31 @@ class Study:
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
-STUDIES: dict[str, Study] = {}
+TABLE = {
+    "layers": 8, "hidden": (64, 64), "activation": "silu", "bins": 16, "linear": "lu", "epochs": 40, "ema": 0.998,
+    "batch_size": 512, "learning_rate": 2e-3, "patience": None,
+}  # fmt: skip
+DIGITS = {"activation": "silu", "dropout": 0.5, "ema": 0.999, "linear": "lu"}
+STUDIES = {
+    "digits-nsf": Study(
+        "digits", "nsf", 1.98, {**DIGITS, "layers": 10, "hidden": (256, 256), "bins": 8, "epochs": 200}
+    ),
+    "digits-realnvp-lu": Study(
+        "digits", "realnvp", 2.14,
+        {**DIGITS, "layers": 12, "hidden": (192, 192), "mask": "alternating", "epochs": 300},
+    ),
+    "diamonds-nsf": Study("diamonds", "nsf", 4.93, TABLE),
+    "shuttle-nsf": Study("shuttle", "nsf", 8.5, TABLE),
+    "mnist5k-glow": Study(
+        "mnist5k", "glow", 1.90,
+        {
+            "levels": 2, "steps": 6, "hidden": (64, 64), "epochs": 40, "ema": 0.995, "batch_size": 128,
+            "learning_rate": 2e-3, "patience": None,
+        },
+        seeds=(0,),
+    ),
+}  # fmt: skip
+"""Seeds: three where a run takes under five minutes."""
 
 
 def parse(text: str) -> dict[str, Any]:
