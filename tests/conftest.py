@@ -1,8 +1,14 @@
-"""Hypothesis profiles: repeatable by default; `HYPOTHESIS_PROFILE=search` looks elsewhere each time."""
+"""Hypothesis profiles: repeatable by default; `HYPOTHESIS_PROFILE=search` looks elsewhere each time.
+
+One BLAS thread a process: the tests run in two, and threads that wait for each other's cores spin.
+"""
 
 import os
 
-from hypothesis import HealthCheck, settings
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # before the first array, and for the workers, which inherit it
+
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 

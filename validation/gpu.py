@@ -101,8 +101,8 @@ OUTCOME = re.compile(r"^(tests/.*) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b")
 
 def tests(found: dict, sizes: Sizes) -> None:
     """What `pytest -m gpu` says, line by line, so that a run which is cut off still counts."""
-    command = [sys.executable, "-m", "pytest", "tests", "-m", "gpu", "-v", "--no-header", "--tb=short", "-p",
-               "no:cacheprovider", "--continue-on-collection-errors"]  # fmt: skip
+    command = [sys.executable, "-m", "pytest", "tests", "-o", "addopts=", "-m", "gpu", "-v", "--no-header",
+               "--tb=short", "-p", "no:cacheprovider", "--continue-on-collection-errors"]  # fmt: skip
     with tempfile.TemporaryFile("w+") as stream:
         try:
             done = subprocess.run(
