@@ -102,6 +102,24 @@ class _(Affine):
         return x, log_det / 2
 
 
+@fault("log-determinant doubled, both ways", laws.log_det_complex_step)
+class _(Affine):
+    def forward(self, x, context=None):
+        y, log_det = super().forward(x, context)
+        return y, 2.0 * log_det
+
+    def inverse(self, y, context=None):
+        x, log_det = super().inverse(y, context)
+        return x, 2.0 * log_det
+
+
+@fault("mask off by one in the inverse", laws.round_trip)
+class _(Affine):
+    def inverse(self, y, context=None):
+        moved = tuple(sorted((i + 1) % 4 for i in self.mask.moved))
+        return refflow.AffineCoupling.inverse(replace(self, mask=refflow.Mask((4,), moved)), y, context)
+
+
 @fault("one coordinate's term dropped from the log-determinant, both ways", laws.log_det_central)
 class _(Affine):
     def forward(self, x, context=None):
