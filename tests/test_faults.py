@@ -116,8 +116,8 @@ class _(Affine):
 @fault("mask off by one in the inverse", laws.round_trip)
 class _(Affine):
     def inverse(self, y, context=None):
-        moved = tuple(sorted((i + 1) % 4 for i in self.mask.moved))
-        return refflow.AffineCoupling.inverse(replace(self, mask=refflow.Mask((4,), moved)), y, context)
+        first, *rest = self.mask.moved
+        return refflow.AffineCoupling.inverse(replace(self, mask=refflow.Mask((4,), (first - 1, *rest))), y, context)
 
 
 @fault("one coordinate's term dropped from the log-determinant, both ways", laws.log_det_central)
