@@ -62,7 +62,7 @@ STUDIES = {
     ),
     "digits-realnvp-lu": Study(
         "digits", "realnvp", 2.14,
-        {**DIGITS, "layers": 12, "hidden": (192, 192), "mask": "alternating", "epochs": 300},
+        {**DIGITS, "layers": 8, "hidden": (256, 256), "mask": "alternating", "epochs": 250},
     ),
     "diamonds-nsf": Study("diamonds", "nsf", 4.93, TABLE),
     "shuttle-nsf": Study("shuttle", "nsf", 8.5, TABLE),
