@@ -78,9 +78,22 @@ def _tree(value: Any, everything: bool) -> Tree | None:
             if all(map(_is_empty, found.values()))
             else {name: branch for name, branch in found.items() if not _is_empty(branch)}
         )
-    if isinstance(value, tuple) and any(isinstance(v, Module) or xp.is_array(v) for v in value):
+    if isinstance(value, tuple | list) and any(isinstance(v, Module) or xp.is_array(v) for v in value):
+        if isinstance(value, list):
+            raise StructureError(
+                "expected a tuple of modules or arrays in a module, got a list: lists are no structure"
+            )
         return tuple(_tree(v, everything) for v in value)
     return None
+
+
+def tupled(m: Module, *names: str) -> None:
+    """Make tuples of the fields, given as lists or arrays: for the first lines of `__post_init__`."""
+    for name in names:
+        value = getattr(m, name)
+        if not isinstance(value, tuple):
+            items = value.tolist() if isinstance(value, np.ndarray) else value
+            object.__setattr__(m, name, tuple(items))
 
 
 def _is_empty(branch: Tree | None) -> bool:

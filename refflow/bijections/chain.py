@@ -3,7 +3,7 @@
 from refflow.arrays import Array
 from refflow.bijections.base import Bijection, batch_zeros
 from refflow.errors import StructureError
-from refflow.modules import module
+from refflow.modules import module, tupled
 
 
 @module
@@ -20,6 +20,7 @@ class Chain(Bijection):
     bijections: tuple[Bijection, ...]
 
     def __post_init__(self) -> None:
+        tupled(self, "bijections")
         if not self.bijections:
             raise StructureError("expected at least one bijection in a Chain, got none")
         check_contexts(self.bijections)

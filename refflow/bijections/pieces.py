@@ -5,7 +5,7 @@ from refflow.arrays import Array
 from refflow.bijections.base import Bijection, batch_shape, batch_zeros, event_size
 from refflow.bijections.chain import check_contexts
 from refflow.errors import StructureError
-from refflow.modules import module
+from refflow.modules import module, tupled
 
 
 @module
@@ -25,6 +25,7 @@ class Concatenate(Bijection):
     axis: int = -1
 
     def __post_init__(self) -> None:
+        tupled(self, "bijections", "sizes")
         if not self.bijections or len(self.sizes) != len(self.bijections) or min(self.sizes) < 1:
             raise StructureError(
                 f"expected one size >= 1 for each of {len(self.bijections)} bijections, at least one, got {self.sizes}"
@@ -108,6 +109,7 @@ class MultiScale(Bijection):
     levels: tuple[Bijection, ...]
 
     def __post_init__(self) -> None:
+        tupled(self, "levels")
         if not self.levels:
             raise StructureError("expected at least one level, got none")
         check_contexts(self.levels)

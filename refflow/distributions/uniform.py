@@ -6,7 +6,7 @@ from refflow import arrays as xp
 from refflow.arrays import Array
 from refflow.distributions.base import Distribution
 from refflow.errors import StructureError
-from refflow.modules import module
+from refflow.modules import module, tupled
 
 
 @module
@@ -26,6 +26,7 @@ class Uniform(Distribution):
     high: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        tupled(self, "low", "high")
         ends = list(zip(self.low, self.high, strict=False))
         if not len(self.low) == len(self.high) > 0 or not all(-np.inf < a < b < np.inf for a, b in ends):
             raise StructureError(f"expected finite bounds low < high, one a coordinate, got {self.low}, {self.high}")

@@ -66,7 +66,11 @@ _SLOW = {log_det_ladder, log_det_central}
 
 @dataclass(frozen=True)
 class Functions:
-    """Two functions `(rows) -> (value, log_det)`, or `(rows, context) -> ...`, as one map."""
+    """Two functions `(rows) -> (value, log_det)`, or `(rows, context) -> ...`, as one map.
+
+    Rows are NumPy arrays of the dtype that the laws are asked in. Some laws also try complex and long double numbers:
+    functions that do not take them may raise whatever they like, and are judged by differences instead.
+    """
 
     forward: Callable[..., Any]
     inverse: Callable[..., Any]

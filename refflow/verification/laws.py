@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from refflow.bijections import Bijection, Chain, Inverse
+from refflow.modules import Module
 from refflow.verification.conditioning import cast, conditions, derivatives, forward, inverse, layers, turned, unit
 from refflow.verification.verdicts import Finding, LawViolation, Measured, judge, measured
 
@@ -82,10 +83,10 @@ def double_inverse(f: Any, x: np.ndarray, context: Context = None) -> Finding:
 def precision(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     """f in x's dtype = f in the next wider one (float32 in float64, float64 in long double), both outputs.
 
-    Where long double is no wider, it decides nothing.
+    Where long double is no wider, or a foreign map does not take it, it decides nothing.
     """
     wider = np.float64 if x.dtype == np.float32 else np.longdouble
-    if np.finfo(wider).eps >= np.finfo(x.dtype).eps:
+    if np.finfo(wider).eps >= np.finfo(x.dtype).eps or not _takes(f, x, context, wider):
         return Finding("precision", "inconclusive", judged=0.0)
 
     def measure(f: Any, x: np.ndarray, context: Context) -> Measured:
@@ -159,6 +160,17 @@ def onto(f: Any, x: np.ndarray, context: Context = None) -> Finding:
 
     far = np.concatenate([x, 16.0 * x, 256.0 * x]).astype(x.dtype)
     return judge("onto", measure, f, far, None if context is None else np.concatenate([context] * 3))
+
+
+def _takes(f: Any, x: np.ndarray, context: Context, dtype: Any) -> bool:
+    """Whether f computes with numbers of the dtype: modules do, foreign code is tried."""
+    if isinstance(f, Module):
+        return True
+    try:
+        y = forward(f, x.astype(dtype), None if context is None else context.astype(dtype))[0]
+        return bool(np.asarray(y).dtype == dtype)
+    except Exception:  # whatever foreign code answers to numbers it does not know
+        return False
 
 
 def _reversed(a: Any) -> Any:
