@@ -76,7 +76,7 @@ from refflow.bijections import (
     checkerboard_mask,
     half_mask,
 )
-from refflow.conditioners import MLP, Conditioner, Linear, ResidualNet
+from refflow.conditioners import MLP, Conditioner, Linear, Periodic, ResidualNet
 from refflow.convolutions import Conv, ConvNet, ConvResidualNet
 from refflow.distributions import (
     DiagonalNormal,
@@ -93,7 +93,7 @@ from refflow.flow import Flow
 from refflow.masked import MaskedMLP
 from refflow.modules import Module, bind, map_arrays, module, parameters
 from refflow.preprocessing import Dequantization, standardize
-from refflow.recipes import glow, iaf, initialize, maf, nice, nsf, nsf_ar, realnvp, realnvp_image
+from refflow.recipes import glow, iaf, initialize, maf, nice, nsf, nsf_ar, nsf_circular, realnvp, realnvp_image
 from refflow.scoring import Score, score
 from refflow.training import Epoch, FitResult, History, fit
 
@@ -153,6 +153,7 @@ __all__ = [
     "Linear",
     "MaskedMLP",
     "ResidualNet",
+    "Periodic",
     "DiagonalNormal",
     "Distribution",
     "FullNormal",
@@ -178,6 +179,7 @@ __all__ = [
     "nice",
     "nsf",
     "nsf_ar",
+    "nsf_circular",
     "realnvp",
     "realnvp_image",
     "Score",

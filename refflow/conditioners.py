@@ -246,3 +246,37 @@ class ResidualNet(Conditioner):
         first = Linear.init(in_features + context_dim, width, rng, dtype)
         last = Linear.init(width, out_features, rng, dtype, gain=0.0)
         return ResidualNet(first, tuple(inner), last, activation, context_dim, dropout)
+
+
+@module
+class Periodic(Conditioner):
+    """theta = h([cos(pi x_1 / B) | sin(pi x_1 / B)], c): a network of angles in [-B, B], whose ends are one point.
+
+    `network` reads a cosine and a sine for every angle.
+    """
+
+    network: Conditioner
+    bound: float
+
+    def __post_init__(self) -> None:
+        if self.network.in_features % 2 or not 0.0 < self.bound < float("inf"):
+            raise StructureError(
+                f"expected a network of a cosine and a sine for each angle and a positive bound, got one of "
+                f"{self.network.in_features} numbers and {self.bound}"
+            )
+
+    @property
+    def in_features(self) -> int:
+        return self.network.in_features // 2
+
+    @property
+    def out_features(self) -> int:
+        return self.network.out_features
+
+    @property
+    def context_dim(self) -> int:
+        return self.network.context_dim
+
+    def __call__(self, x: Array, context: Array | None = None) -> Array:
+        angle = xp.pi(x) * x / xp.constant(self.bound, x)
+        return self.network(xp.concat([xp.cos(angle), xp.sin(angle)], axis=-1), context)

@@ -205,6 +205,8 @@ def spline_entries():
     yield Entry("spline coupling, D = 1", spline(one, bins=2, bound=2.0), (1,))
     yield Entry("spline coupling, images, context", spline(board, hidden=(3,), bins=2, context_dim=1), (2, 3, 2))
     yield Entry("spline coupling, circular", spline(odd, bound=1.0, circular=True), (5,), (-1.0, 1.0), (-1.0, 1.0))
+    torus = refflow.nsf_circular(2, layers=2, hidden=(3,), bins=2, bound=1.0, context_dim=1, seed=0)
+    yield Entry("nsf on the torus", torus.bijection, (2,), (-1.0, 1.0), (-1.0, 1.0))
     elementwise = refflow.RationalQuadraticElementwise.init
     yield Entry("elementwise spline", elementwise((3,), bins=5, bound=3.0), (3,))
     yield Entry("elementwise spline, images", elementwise((2, 1, 2), bins=2, bound=2.0), (2, 1, 2))

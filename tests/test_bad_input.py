@@ -160,3 +160,18 @@ def test_errors_are_of_one_family_and_of_the_builtin_kind():
     for kind, builtin in ((ShapeError, ValueError), (DTypeError, TypeError), (DataError, ValueError)):
         assert issubclass(kind, RefflowError)
         assert issubclass(kind, builtin)
+
+
+def test_lists_of_maps_and_arrays_of_bounds_are_taken():
+    chain = refflow.Chain([refflow.Reverse(), refflow.ElementwiseAffine.init((2,))])
+    flow = refflow.Flow(refflow.Uniform(np.full(2, -1.0), np.full(2, 1.0)), chain)
+    assert isinstance(chain.bijections, tuple)
+    assert flow.base.low == (-1.0, -1.0)
+    assert len(xp.leaves(refflow.parameters(flow))) == 2
+
+
+def test_a_list_of_layers_elsewhere_is_named_not_lost():
+    net = refflow.MLP.init(1, 2, rng=np.random.default_rng(0), hidden=(3,))
+    coupling = refflow.AffineCoupling(refflow.half_mask(2), refflow.MLP(list(net.layers)))
+    with pytest.raises(StructureError, match=r"expected a tuple of modules or arrays .* got a list"):
+        refflow.parameters(coupling)

@@ -17,8 +17,8 @@ MANY = 400
 RADII = (2.0**-40, 2.0**-20, 2.0**-8)
 """Radii of balls of points, in units of the distance to the nearest edge of the domain, at most 1."""
 
-NARROW = 2.0**-20
-"""Balls this narrow keep some digits. A deep map of wider ones may lose all, and say so: it gives the whole line."""
+NARROW = 2.0**-40
+"""Balls this narrow keep some digits. A steep map of wider ones may lose all, and say so: it gives the whole line."""
 
 
 def by_name(items):

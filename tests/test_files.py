@@ -101,6 +101,7 @@ FLOWS = {
     "maf": lambda: noisy(refflow.maf(3, layers=2, hidden=(4,), seed=0, context_dim=1, linear="rotation")),
     "iaf": lambda: noisy(refflow.iaf(2, layers=1, hidden=(4,), seed=0)),
     "nsf": lambda: noisy(refflow.nsf(3, layers=1, hidden=(4,), bins=2, seed=0)),
+    "circular": lambda: noisy(refflow.nsf_circular(2, layers=1, hidden=(4,), bins=2, seed=0)),
     "spline": lambda: normal(noisy(refflow.RationalQuadraticElementwise.init((4,), bins=2))),
     "nsf_ar": lambda: noisy(refflow.nsf_ar(2, layers=1, hidden=(4,), bins=2, seed=0)),
     "standardize raw": lambda: normal(refflow.Standardize(np.zeros(4), np.full(4, 1 / 3))),

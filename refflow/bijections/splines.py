@@ -30,7 +30,8 @@ class RationalQuadraticCoupling(_Coupling):
 
     With `circular` moved coordinates are angles in [-B, B] whose ends are one point (Rezende et al., 2020, section
     3.2): P = 3K, `[widths K | heights K | slopes K]`, the first slope belonging to both ends. That point stays where
-    it is. Outside [-B, B] the log-determinant is minus infinity, in both directions.
+    it is. Outside [-B, B] the log-determinant is minus infinity, in both directions. For the density to agree where a
+    circle closes, the conditioner must too: wrap its network in `Periodic`, as the recipe `nsf_circular` does.
     """
 
     mask: Mask
