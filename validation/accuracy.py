@@ -220,7 +220,7 @@ def record() -> None:
         found["maps"].append(measure(entry))
         print(json.dumps(found["maps"][-1]), flush=True)
     found["seconds"] = round(time.perf_counter() - began)
-    save("accuracy.json", found)
+    save("accuracy.json", found, rows="maps")
 
 
 def text(v: float | None) -> str:
@@ -289,7 +289,7 @@ def one_row_a_map(found: dict) -> list[str]:
     return [*lines, ""]
 
 
-def tables() -> None:
+def page() -> str:
     found = json.loads((RESULTS / "accuracy.json").read_text())
     where = found["machine"]
     lost = [(item["map"], over(item)) for item in found["maps"] if over(item)]
@@ -325,7 +325,11 @@ def tables() -> None:
         f"{found['seconds']} s on {where['cores']} cores, NumPy {where['numpy']}, SciPy {where['scipy']}, Python "
         f"{where['python']}, commit {where['commit'][:10]}, {where['date']}.",
     ]
-    (HERE / "accuracy.md").write_text("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
+
+
+def tables() -> None:
+    (HERE / "accuracy.md").write_text(page())
 
 
 if __name__ == "__main__":

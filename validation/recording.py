@@ -34,12 +34,15 @@ def commit() -> str:
     return asked.stdout.strip() or os.environ.get("REFFLOW_COMMIT", "")
 
 
-def save(name: str, found: dict) -> None:
-    """Write `results/name`, whole or not at all."""
+def save(name: str, found: dict, rows: str = "") -> None:
+    """Write `results/name`, whole or not at all; the items of the list `rows`, where one is named, a line each."""
     RESULTS.mkdir(exist_ok=True)
     target = RESULTS / name
     partial = target.with_suffix(".partial")
-    partial.write_text(json.dumps(found, indent=1) + "\n")
+    text = json.dumps({**found, rows: "ROWS"} if rows else found, indent=1)
+    if rows:
+        text = text.replace('"ROWS"', "[\n" + ",\n".join(map(json.dumps, found[rows])) + "\n ]")
+    partial.write_text(text + "\n")
     partial.replace(target)
 
 
