@@ -25,7 +25,7 @@ from refflow.modules import first_array, map_arrays
 from refflow.recipes import glow, iaf, initialize, maf, nice, nsf, nsf_ar, realnvp, realnvp_image
 from refflow.scoring import Score, host_dtype, mean_log_prob, score, summary
 from refflow.storage import write_atomic
-from refflow.tasks import Task, preprocessing, real_values
+from refflow.tasks import Task, context_preprocessing, preprocessing, real_values
 from refflow.training import History, fit
 
 RECIPES: dict[str, Callable[..., Flow]] = {
@@ -94,7 +94,8 @@ def build(task: Task, model: str, seed: int, dtype: str, **choices: Any) -> Flow
     dim = task.train.x.shape[1]
     return recipe(
         dim, **options, preprocessing=preprocessing(task, dtype, seed), dequantization=task.dequantization,
-        context_dim=0 if task.train.context is None else task.train.context.shape[1], seed=seed, dtype=dtype,
+        context_dim=0 if task.train.context is None else task.train.context.shape[1],
+        context_preprocessing=context_preprocessing(task, dtype), seed=seed, dtype=dtype,
     )  # fmt: skip
 
 

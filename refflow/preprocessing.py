@@ -4,17 +4,31 @@ Standardising is a bijection, and its Jacobian belongs to the density. Dequantis
 on the data's side, with `fit` and `score`; the flow only remembers the steps.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from refflow import arrays as xp
 from refflow.arrays import Array
-from refflow.bijections import Frozen, Standardize
+from refflow.bijections import Bijection, Frozen, Standardize
 from refflow.errors import DataError, ShapeError, StructureError
 from refflow.modules import Module, module
 
+Preprocessing = Bijection | Sequence[Bijection]
+"""What a recipe takes: the maps between the data and its first layer, in order, or a single one."""
+
+
+def maps_of(preprocessing: Preprocessing) -> list[Bijection]:
+    """The maps as a list."""
+    maps = [preprocessing] if isinstance(preprocessing, Bijection) else preprocessing
+    if not isinstance(maps, Sequence) or not all(isinstance(f, Bijection) for f in maps):
+        raise StructureError(f"expected a bijection or a list of them as preprocessing, got {preprocessing!r}")
+    return list(maps)
+
 
 def standardize(x: Array, axis: int | tuple[int, ...] = 0) -> Frozen:
-    """The frozen map (x - mean) / std with the statistics of the rows of x.
+    """The frozen map (x - mean) / std with the statistics of the rows of x: for data, as a recipe's `preprocessing`;
+    for a context, as its `context_preprocessing`.
 
     A constant column has no density; DataError names it.
 

@@ -153,6 +153,12 @@ def table_task(
         remarks.append(f"values repeat off any decimal grid in {_labels(rest, tied)}: likelihoods may be inflated")
     data = Observations(x, table.values[:, context_numbers] if context_numbers else None)
     train, held, tested = _split(data, name, seed, test, validation)
+    if train.context is not None and (constant := constant_columns(train.context)):
+        labels = _labels(table, [context_numbers[i] for i in constant])
+        raise DataError(
+            f"expected context columns that vary in the training rows of {name}, got constant columns {labels}: "
+            f"--drop them"
+        )
     return Task(
         Path(name).stem, train, held, tested, Dequantization(steps) if any(steps) else None,
         bounds, alpha, columns=rest.columns, remarks=tuple(remarks),
@@ -189,6 +195,13 @@ def preprocessing(task: Task, dtype: Any, seed: int) -> list[Bijection]:
                 f"expected all rows inside the bounds {task.bounds}, got row {int(np.argmin(log_det))} outside"
             )
     return [*maps, map_arrays(lambda a: a.astype(dtype), standardize(x))]
+
+
+def context_preprocessing(task: Task, dtype: Any) -> Bijection | None:
+    """Standardisation of the context by the training rows, if there is a context."""
+    if task.train.context is None:
+        return None
+    return map_arrays(lambda a: a.astype(dtype), standardize(task.train.context.astype(np.float64)))
 
 
 def real_values(task: Task, data: Observations, rng: np.random.Generator, dtype: np.dtype) -> np.ndarray:

@@ -38,6 +38,7 @@ def first_bad_layer(flow: Flow, data: Observations) -> str:
     like = first_array(flow)
     x = xp.asarray(data.x, like=like)
     context = None if data.context is None else xp.asarray(data.context, like=like)
+    context = flow.prepare_context(context)
     layers = flow.bijection.bijections if isinstance(flow.bijection, Chain) else (flow.bijection,)
     with np.errstate(all="ignore"):
         for k, f in enumerate(layers):

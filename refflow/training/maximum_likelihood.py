@@ -40,7 +40,8 @@ def fit(
 
     Minimises L(theta) = -sum_i w_i log p(x_i; theta) / sum_i w_i over minibatches.
 
-    * `context`, `weights`: one row, one non-negative weight for each row of x.
+    * `context`, `weights`: one row, one non-negative weight for each row of x. A context should be of unit scale, as x
+      should: give the flow `context_preprocessing=standardize(context)`, which its file keeps.
     * `validation`: the fraction of rows held out, drawn by the seed; or the held-out rows themselves, as `x`, or as
       `(x, context)`; 0 for none, and then the last parameters are returned.
     * `optimizer`: adam, adamw (Adam with decoupled `weight_decay`), or lbfgs (SciPy's, on all rows at once: for tiny
