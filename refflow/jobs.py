@@ -1,11 +1,10 @@
 """The main job: from a task to a trained flow, its score beside the baselines, and pictures.
 
-Choices are made on training and validation rows; the test rows are looked at once, by `evaluate`, and `write_report`
+Choices are made on training and validation rows; the test rows are looked at once, by `evaluate`, and `log_look`
 logs it.
 """
 
 import inspect
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from refflow.modules import first_array, map_arrays
 from refflow.recipes import glow, iaf, initialize, maf, nice, nsf, nsf_ar, realnvp, realnvp_image
 from refflow.scoring import Score, host_dtype, mean_log_prob, score, summary
 from refflow.storage import write_atomic
+from refflow.streams import json_text
 from refflow.tasks import Task, context_preprocessing, preprocessing, real_values
 from refflow.training import History, fit
 
@@ -239,32 +239,45 @@ def report(outcome: Outcome) -> dict[str, Any]:
 
 
 def write_report(folder: Path, found: dict[str, Any]) -> None:
-    """Write `report.json`, and append one line for this look at the test rows to `test-looks.jsonl`."""
-    write_atomic(folder / "report.json", (json.dumps(found, indent=1) + "\n").encode())
+    """Write `report.json`."""
+    write_atomic(folder / "report.json", (json_text(found, indent=1) + "\n").encode())
+
+
+def log_look(folder: Path, found: dict[str, Any]) -> None:
+    """Append one line for this look at the test rows to `test-looks.jsonl`."""
     line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "data": found["data"], "scores": found["scores"]}
     with (folder / "test-looks.jsonl").open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line) + "\n")
+        stream.write(json_text(line) + "\n")
 
 
-def draw_pictures(outcome: Outcome, folder: Path, seed: int) -> tuple[list[Path], str]:
-    """The training curve and samples beside data; and a remark where matplotlib is missing."""
+def draw_pictures(outcome: Outcome, folder: Path, seed: int) -> tuple[list[Path], list[str]]:
+    """The training curve and samples beside data; and a remark for each picture that failed: a run is more than they
+    are."""
+    made, remarks = [], []
+    for name, draw in (("curve.png", _draw_curve), ("samples.png", _draw_samples)):
+        try:
+            made.append(draw(outcome, folder / name, seed))
+        except MissingExtraError as error:
+            return [], [str(error)]
+        except Exception as error:  # whatever a drawing library thinks of the numbers
+            remarks.append(f"no {name}: {type(error).__name__}: {error}")
+    return made, remarks
+
+
+def _draw_curve(outcome: Outcome, path: Path, seed: int) -> Path:
+    return pictures.training_curve(outcome.history, path, bits=outcome.bits)
+
+
+def _draw_samples(outcome: Outcome, path: Path, seed: int) -> Path:
     task, flow = outcome.task, outcome.flow
-    try:
-        made = [pictures.training_curve(outcome.history, folder / "curve.png", bits=outcome.bits)]
-        if task.image is not None:
-            real = task.test.x[:100].astype(float)
-            drawn = sample_levels(flow, len(real), seed=seed)
-            made.append(pictures.image_grid(real, drawn, task.image, folder / "samples.png"))
-        else:
-            count = min(len(task.test), 2000)
-            rows = task.test.rows(slice(0, count))
-            alone = rows.context is None
-            drawn = sample_levels(flow, count if alone else 1, seed=seed, context=rows.context)
-            drawn = drawn if alone else drawn[0]
-            made.append(pictures.scatter_pairs(rows.x, drawn, folder / "samples.png", task.columns))
-    except MissingExtraError as error:
-        return [], str(error)
-    return made, ""
+    if task.image is not None:
+        real = task.test.x[:100].astype(float)
+        return pictures.image_grid(real, sample_levels(flow, len(real), seed=seed), task.image, path)
+    count = min(len(task.test), 2000)
+    rows = task.test.rows(slice(0, count))
+    alone = rows.context is None
+    drawn = sample_levels(flow, count if alone else 1, seed=seed, context=rows.context)
+    return pictures.scatter_pairs(rows.x, drawn if alone else drawn[0], path, task.columns)
 
 
 def sample_levels(flow: Flow, n: int, *, seed: int, context: Any = None) -> np.ndarray:

@@ -53,6 +53,10 @@ IMAGE_CHOICES: dict[str, Any] = {
 }
 
 
+FEW_ROWS = 20
+"""Fewer rows than that, and a task says so."""
+
+
 @dataclass(frozen=True)
 class Task:
     """Data split for training, and how they enter the flow."""
@@ -153,6 +157,8 @@ def table_task(
         remarks.append(f"values repeat off any decimal grid in {_labels(rest, tied)}: likelihoods may be inflated")
     data = Observations(x, table.values[:, context_numbers] if context_numbers else None)
     train, held, tested = _split(data, name, seed, test, validation)
+    if len(data) < FEW_ROWS:
+        remarks.append(f"only {len(data)} rows, {len(tested)} of them to test on: no score of so few means much")
     if train.context is not None and (constant := constant_columns(train.context)):
         labels = _labels(table, [context_numbers[i] for i in constant])
         raise DataError(

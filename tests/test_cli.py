@@ -531,3 +531,55 @@ def test_a_checkpoint_of_another_run_is_refused(run, tmp_path):
     assert "checkpoint of this run" in one_line(err)
     assert run("train", table, "--epochs", "5", "--layers", "2", "--out", out, "-q", "--no-resume")[0] == 0
     assert not (out / "checkpoint.safetensors").exists()
+
+
+def strict(text):
+    """JSON read by a reader that knows no NaN."""
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_booleans_are_levels_0_and_1(run, tmp_path):
+    np.save(tmp_path / "t.npy", np.random.default_rng(0).random((60, 2)) < 0.4)
+    assert read_table(str(tmp_path / "t.npy")).values.dtype == np.uint8
+    code, _, err = run("train", tmp_path / "t.npy", *SMALL, "--out", tmp_path / "o")
+    assert code == 0, err
+    assert (tmp_path / "o" / "samples.png").exists()
+    code, out, _ = run("score", tmp_path / "o" / "model.safetensors", tmp_path / "t.npy", "--json")
+    assert code == 0
+    assert strict(out)["bits_per_dim"] is not None
+
+
+def test_a_picture_that_fails_is_a_remark_and_the_report_is_there_before_it(run, tmp_path, monkeypatch):
+    from refflow import pictures
+
+    def fail(*arguments, **options):
+        assert (tmp_path / "o" / "report.json").exists()
+        raise TypeError("no picture of that")
+
+    monkeypatch.setattr(pictures, "scatter_pairs", fail)
+    code, out, err = run("train", write_csv(tmp_path / "t.csv", rows()), *SMALL, "--out", tmp_path / "o")
+    assert code == 0
+    assert "no samples.png: TypeError: no picture of that" in err
+    assert "realnvp flow" in out
+    found = strict((tmp_path / "o" / "report.json").read_text())
+    assert [file.rpartition(os.sep)[2] for file in found["files"]] == ["model.safetensors", "report.json", "curve.png"]
+    assert len((tmp_path / "o" / "test-looks.jsonl").read_text().splitlines()) == 1
+
+
+def test_what_is_not_a_number_is_null_and_few_rows_are_a_remark(run, tmp_path):
+    table = write_csv(tmp_path / "t.csv", rows(9))
+    code, out, err = run("train", table, *SMALL, "--out", tmp_path / "o", "--json")
+    assert code == 0
+    assert strict(out)["scores"][0]["standard_error"] is None
+    assert strict((tmp_path / "o" / "report.json").read_text()) == strict(out)
+    strict((tmp_path / "o" / "test-looks.jsonl").read_text())
+    assert "only 9 rows, 1 of them to test on" in err
+    one = write_csv(tmp_path / "one.csv", rows(1))
+    code, out, _ = run("score", tmp_path / "o" / "model.safetensors", one, "--json")
+    assert code == 0
+    assert strict(out)["standard_error_nats"] is None
+    assert "only" not in run("train", write_csv(tmp_path / "u.csv", rows(20)), *SMALL, "--out", tmp_path / "p")[2]

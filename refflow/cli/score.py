@@ -1,6 +1,5 @@
 """refflow score."""
 
-import json
 import math
 import sys
 from collections.abc import Iterator
@@ -41,7 +40,7 @@ def score(
     """
     from refflow.files import load, read_metadata
     from refflow.scoring import score as score_rows
-    from refflow.streams import RunningScore, row_writer
+    from refflow.streams import RunningScore, json_text, row_writer
 
     flow, metadata = placed(load(model), device), read_metadata(model)
     total = RunningScore()
@@ -58,7 +57,7 @@ def score(
             total.add(piece)
             write(piece.log_prob)
     stream = sys.stderr if out == "-" else sys.stdout
-    print(json.dumps(total.report()) if as_json else _sentence(total.report()), file=stream)
+    print(json_text(total.report()) if as_json else _sentence(total.report()), file=stream)
 
 
 def blocks(

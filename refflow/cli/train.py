@@ -1,6 +1,5 @@
 """refflow train."""
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -64,6 +63,7 @@ def train(
         refflow train images.npy --model glow --bounds 0,256
     """
     from refflow import jobs
+    from refflow.streams import json_text
 
     known = (*jobs.RECIPES, *jobs.IMAGE_RECIPES)
     require(model in known, f"--model {model}: expected one of {', '.join(known)}")
@@ -88,14 +88,18 @@ def train(
         say(f"interrupted after epoch {len(history.epochs)}; the best flow so far is in {path}")
         raise typer.Exit(130)
     outcome = jobs.evaluate(task, flow, history, seconds, f"{model} flow", draws, seed)
-    made, remark = jobs.draw_pictures(outcome, folder, seed)
     found = {**jobs.report(outcome), "peak_megabytes": _peak_megabytes()}
-    found["files"] = [str(file) for file in (path, *made, folder / "report.json")]
+    found["files"] = [str(file) for file in (path, folder / "report.json")]
+    jobs.write_report(folder, found)  # before the pictures: if they fail, this is kept
+    jobs.log_look(folder, found)
+    made, failed = jobs.draw_pictures(outcome, folder, seed)
+    found["files"] += map(str, made)
+    found["peak_megabytes"] = _peak_megabytes()
     jobs.write_report(folder, found)
     checkpoint.unlink(missing_ok=True)
-    print(json.dumps(found)) if as_json else _print_table(found)
+    print(json_text(found)) if as_json else _print_table(found)
     if not quiet:
-        for text in filter(None, [remark, *history.events, *(r for r in outcome.remarks if r not in remarks)]):
+        for text in [*failed, *history.events, *(r for r in outcome.remarks if r not in remarks)]:
             say(text)
 
 
