@@ -71,6 +71,23 @@ class Dequantization(Module):
         inside = np.nextafter((x + widths).astype(dtype), x.astype(dtype), dtype=dtype)
         return np.where(widths > 0.0, np.minimum((x + widths * noise).astype(dtype), inside), x).astype(dtype)
 
+    def off_grid(self, x: np.ndarray) -> list[int]:
+        """The coordinates of rows x (in row-major order) whose values do not lie whole steps apart.
+
+        >>> Dequantization((1.0, 0.0)).off_grid(np.array([[0.5, 0.1], [2.5, 0.2]]))
+        []
+        >>> Dequantization((1.0, 0.0)).off_grid(np.array([[0.5, 0.1], [0.75, 0.2]]))
+        [0]
+        """
+        flat = x.reshape(len(x), -1)
+        widths = np.ravel(self._widths(x.shape[1:] if len(self.steps) > 1 else flat.shape[1:]))
+        number = np.asarray(flat, dtype=np.float64) / np.where(widths > 0.0, widths, 1.0)
+        apart = number - number[:1]
+        eps = float(np.finfo(x.dtype).eps) if x.dtype.kind == "f" else 0.0
+        rounding = np.maximum(0.01, 8.0 * eps * np.max(np.abs(number), axis=0))
+        off = np.max(np.abs(apart - np.round(apart)), axis=0) > rounding
+        return [int(i) for i in np.flatnonzero(off & (widths > 0.0))]
+
     def levels(self, x: np.ndarray) -> np.ndarray:
         """The levels below points of the line, such as samples: step * floor(x / step)."""
         widths = self._widths(x.shape)

@@ -583,3 +583,35 @@ def test_what_is_not_a_number_is_null_and_few_rows_are_a_remark(run, tmp_path):
     assert code == 0
     assert strict(out)["standard_error_nats"] is None
     assert "only" not in run("train", write_csv(tmp_path / "u.csv", rows(20)), *SMALL, "--out", tmp_path / "p")[2]
+
+
+def test_score_says_when_rows_are_off_the_grid(run, tmp_path):
+    """The digits' levels divided by 16 under a flow of levels 0 .. 16: once, on standard error, for all blocks."""
+    x = np.random.default_rng(0).integers(0, 17, (100, 2))
+    np.save(tmp_path / "t.npy", x)
+    run("train", tmp_path / "t.npy", *SMALL, "--out", tmp_path / "o", "-q")
+    model = tmp_path / "o" / "model.safetensors"
+    assert run("score", model, tmp_path / "t.npy")[2] == ""
+    np.save(tmp_path / "u.npy", x / 16.0)
+    code, out, err = run("score", model, tmp_path / "u.npy")
+    assert code == 0
+    assert "100 rows" in out
+    assert len(err.splitlines()) == 1
+    assert "not on the grid" in err
+
+
+def test_a_run_that_never_improved_is_called_untrained(run, tmp_path):
+    table = write_csv(tmp_path / "t.csv", rows())
+    code, out, err = run("train", table, *SMALL, "--out", tmp_path / "o", "--learning-rate", "1e30", "-q")
+    assert (code, out) == (1, "")
+    assert "no epoch improved the flow: untrained, it is in" in one_line(err)
+    code, out, _ = run("train", table, *SMALL, "--epochs", "0", "--out", tmp_path / "p", "-q")
+    assert code == 0
+    assert "no epoch improved the flow: it is untrained" in out
+
+
+def test_a_flow_worse_than_a_gaussian_says_so(run, tmp_path):
+    x = np.random.default_rng(0).normal(size=(200, 2)) @ np.array([[1.0, 0.99], [0.0, 0.1]])
+    code, out, _ = run("train", write_csv(tmp_path / "t.csv", x, ""), *SMALL, "--out", tmp_path / "o", "-q")
+    assert code == 0
+    assert "the flow is worse than the Gaussian" in out

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from refflow.cli.app import AsJson, Device, Seed, given, names, placed, require, say
-from refflow.errors import DataError, DivergedError
+from refflow.errors import DataError, DivergedError, FileError
 
 
 def train(
@@ -81,11 +81,15 @@ def train(
     if not resume:
         checkpoint.unlink(missing_ok=True)
     flow, history, seconds, failure = _fit(flow, task, seed, checkpoint, options, quiet)
-    flow.save(path, {**jobs.description(task, model, seed, options), **jobs.outcome_of_training(history)})
+    try:
+        flow.save(path, {**jobs.description(task, model, seed, options), **jobs.outcome_of_training(history)})
+    except FileError as error:
+        raise error if failure is None else DivergedError(f"{failure}; {error}") from error
+    what = "the best flow so far is in" if history.best_epoch else "no epoch improved the flow: untrained, it is in"
     if failure is not None:
-        raise DivergedError(f"{failure}; the best flow so far is in {path}")
+        raise DivergedError(f"{failure}; {what} {path}")
     if history.stopped == "interrupted":
-        say(f"interrupted after epoch {len(history.epochs)}; the best flow so far is in {path}")
+        say(f"interrupted after epoch {len(history.epochs)}; {what} {path}")
         raise typer.Exit(130)
     outcome = jobs.evaluate(task, flow, history, seconds, f"{model} flow", draws, seed)
     found = {**jobs.report(outcome), "peak_megabytes": _peak_megabytes()}
@@ -168,12 +172,25 @@ def _print_table(found: dict[str, Any]) -> None:
             gains.get(row["model"], ""),
         )  # fmt: skip
     Console(width=None if sys.stdout.isatty() else 80).print(table)
+    for text in _warnings(found):
+        print(text)
     errors = ", ".join(f"{error:.1e} in {dtype}" for dtype, error in found["round_trip_error"].items())
     print(f"worst round-trip error |decode(encode(x)) - x|: {errors}")
     print("+- s.e.: of the mean over test rows; flow better by: paired over rows, with its 95 % interval")
     peak = "" if found["peak_megabytes"] is None else f"; peak memory {found['peak_megabytes']} MB"
     print(f"kept epoch {found['best_epoch']} of {found['epochs']} ({found['stopped']}){peak}")
     print("wrote " + ", ".join(found["files"]))
+
+
+def _warnings(found: dict[str, Any]) -> list[str]:
+    """What a reader of the table must not overlook."""
+    lost = [g["over"] for g in found["paired_advantage_of_flow"] if g["mean"] < 0.0]
+    texts = []
+    if lost:
+        texts.append(f"the flow is worse than the {' and the '.join(lost)}: train it longer, or take the simpler model")
+    if not found["best_epoch"]:
+        texts.append("no epoch improved the flow: it is untrained")
+    return texts
 
 
 def _peak_megabytes() -> int | None:
