@@ -117,6 +117,27 @@ def _build_image(task: Task, model: str, seed: int, dtype: str, **choices: Any) 
     return initialize(flow, real_values(task, rows, np.random.default_rng((seed, 7)), np.dtype(dtype)))
 
 
+def plan(task: Task, model: str, choices: dict[str, Any], options: dict[str, Any]) -> str:
+    """One line of what a run is about to do: sizes of the model and of training, chosen or by default."""
+    recipe = {**RECIPES, **IMAGE_RECIPES}[model]
+    depth = DEPTH.get(model, "layers")
+    asked = {depth if k == "layers" else k: v for k, v in choices.items()}
+    sizes = _defaults(recipe) | {k: v for k, v in task.choices["model"].items() if k in _defaults(recipe)} | asked
+    steps = _defaults(fit) | task.choices["fit"] | options
+    shown = {k: sizes[k] for k in (depth, "hidden", "dropout")}
+    shown |= {k: steps[k] for k in ("epochs", "batch_size", "learning_rate", "ema", "patience")}
+    text = ", ".join(f"{k.replace('_', ' ')} {_plain(v)}" for k, v in shown.items())
+    return f"{model} on {len(task.train)} rows: {text}"
+
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    return {name: p.default for name, p in inspect.signature(function).parameters.items() if p.default is not p.empty}
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def train(flow: Flow, task: Task, *, seed: int, **options: Any) -> tuple[Flow, History]:
     """Fit the flow to the task's training rows with the task's choices, changed by the options."""
     v = task.validation

@@ -103,7 +103,9 @@ def image_task(
     shape = table.event_shape
     if len(shape) not in (2, 3):
         raise DataError(
-            f"expected images (n, H, W) or (n, H, W, C) in an .npy file, got rows of shape {shape} in {name}"
+            f"expected images (n, H, W) or (n, H, W, C) in an .npy file, got an array of shape "
+            f"{(len(table.values), *(shape or table.values.shape[1:]))} in {name}: rows of numbers are for a model of "
+            f"vectors, such as realnvp"
         )
     require_finite(table.values, name)
     levels, remarks = table.values.dtype.kind in "iub", []
@@ -148,11 +150,12 @@ def table_task(
         raise DataError(
             f"expected columns that vary in {name}, got constant columns {_labels(rest, constant)}: --drop them"
         )
+    if len(table.event_shape) > 1:
+        sides = " x ".join(map(str, table.event_shape))
+        remarks.append(f"images of {sides} are flattened: see --model glow for one that knows neighbours")
     steps = quantisation_steps(x)
     if any(steps):
-        found = [i for i, s in enumerate(steps) if s]
-        text = ", ".join(f"{label} (step {steps[i]:g})" for i, label in zip(found, _labels(rest, found), strict=True))
-        remarks.append(f"dequantised, because values repeat on a grid: {text}")
+        remarks.append(f"dequantised, because values repeat on a grid: {_steps_in_words(rest, steps)}")
     if tied := tied_columns(x, steps):
         remarks.append(f"values repeat off any decimal grid in {_labels(rest, tied)}: likelihoods may be inflated")
     data = Observations(x, table.values[:, context_numbers] if context_numbers else None)
@@ -187,6 +190,14 @@ def _split(
 
 def _labels(table: Table, numbers: Sequence[int]) -> list[str]:
     return [table.columns[i] if table.columns else str(i) for i in numbers]
+
+
+def _steps_in_words(table: Table, steps: Sequence[float]) -> str:
+    if len(steps) > 1 and len(set(steps)) == 1:
+        return f"all {len(steps)} columns (step {steps[0]:g})"
+    found = [i for i, s in enumerate(steps) if s]
+    named = zip(found, _labels(table, found), strict=True)
+    return ", ".join(f"{label} (step {steps[i]:g})" for i, label in named)
 
 
 def preprocessing(task: Task, dtype: Any, seed: int) -> list[Bijection]:

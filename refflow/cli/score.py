@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from refflow.cli.app import AsJson, Device, Model, Seed, names, placed, require, say
+from refflow.cli.app import AsJson, Device, Model, Seed, columns_known, names, placed, require, require_format, say
 from refflow.errors import DataError, RefflowError
 from refflow.observations import Observations
 from refflow.tables import Table
@@ -39,6 +39,7 @@ def score(
 
         cat new.csv | refflow score model.safetensors - --out -
     """
+    require_format(out)
     from refflow.files import load, read_metadata
     from refflow.scoring import score as score_rows
     from refflow.streams import RunningScore, json_text, row_writer
@@ -94,6 +95,7 @@ def _select(
     if table.columns and known and not (context or drop):
         x = table.columns_named(metadata["columns"]).values
         return Observations(x, table.columns_named(metadata["context"]).values if context_dim else None)
+    columns_known(table, context, drop)
     numbers = table.column_numbers(context)
     require(len(numbers) == context_dim, f"the model is conditioned on {context_dim} columns: name them with --context")
     rest = table.without([*numbers, *table.column_numbers(drop)])

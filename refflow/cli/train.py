@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from refflow.cli.app import AsJson, Device, Seed, given, names, placed, require, say
+from refflow.cli.app import AsJson, Device, Seed, columns_known, given, names, placed, require, say
 from refflow.errors import DataError, DivergedError, FileError
 
 
@@ -16,19 +16,20 @@ def train(
         str, typer.Argument(help="`digits`, `mnist5k`, `diamonds`, `shuttle`, a .csv or .npy file, or `-`.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Folder for model, pictures and report; NAME-flow by default.")
+        Path | None,
+        typer.Option(help="Folder for model, pictures and report; NAME-flow by default, NAME-MODEL-flow of a --model."),
     ] = None,
     model: Annotated[
-        str, typer.Option(help="The recipe: realnvp, nice, nsf, maf, iaf, nsf_ar; of images realnvp-image or glow.")
+        str, typer.Option(help="The recipe: realnvp, nice, nsf, maf, iaf, nsf-ar; of images realnvp-image or glow.")
     ] = "realnvp",
-    layers: Annotated[int | None, typer.Option(help="Number of couplings (of images: a level).")] = None,
+    layers: Annotated[int | None, typer.Option(min=1, help="Number of couplings (of images: a level).")] = None,
     hidden: Annotated[str | None, typer.Option(help="Widths of the hidden layers, such as 128,128.")] = None,
     dropout: Annotated[float | None, typer.Option(help="Dropout rate in the couplings' networks.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows in a minibatch.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=0, help="Passes over the training rows.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Rows in a minibatch.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Adam's step at the start.")] = None,
     ema: Annotated[float | None, typer.Option(help="Decay of the average over parameters; 0 for none.")] = None,
-    patience: Annotated[int | None, typer.Option(help="Stop after that many epochs without a new best.")] = None,
+    patience: Annotated[int | None, typer.Option(min=1, help="Stop after that many epochs without a new best.")] = None,
     context: Annotated[str, typer.Option(help="Columns to condition on, by name or number: a,b.")] = "",
     drop: Annotated[str, typer.Option(help="Columns to leave out.")] = "",
     bounds: Annotated[str, typer.Option(help="LOW,HIGH of all values: puts logit(alpha) before the flow.")] = "",
@@ -54,6 +55,8 @@ def train(
     The models of images, realnvp-image and glow, take the digits or an .npy array (n, H, W) or (n, H, W, C); integers
     are levels, from 0 to the largest if no --bounds are given.
 
+    Defaults that are not shown depend on the model and the data; the run says which it takes.
+
     Examples:
 
         refflow train digits
@@ -65,18 +68,21 @@ def train(
     from refflow import jobs
     from refflow.streams import json_text
 
-    known = (*jobs.RECIPES, *jobs.IMAGE_RECIPES)
-    require(model in known, f"--model {model}: expected one of {', '.join(known)}")
+    known = {name.replace("_", "-"): name for name in (*jobs.RECIPES, *jobs.IMAGE_RECIPES)}
+    require(model.replace("_", "-") in known, f"--model {model}: expected one of {', '.join(known)}")
+    model = known[model.replace("_", "-")]
+    choices = given(layers=layers, hidden=_widths(hidden), dropout=dropout)
+    options = given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, ema=ema, patience=patience)
+    _check(options, dropout, alpha)
     require(dtype in ("float32", "float64"), f"--dtype {dtype}: expected float32 or float64")
     images = model in jobs.IMAGE_RECIPES
     task = _task(data, seed, names(context), names(drop), test, _pair(bounds), alpha, images)
-    folder = _folder(out or Path(f"{task.name}-flow"))
-    remarks = [] if quiet else [*task.remarks]
+    kind = "" if model == "realnvp" else f"{model}-"  # so that a second model does not replace the first
+    folder = _folder(out or Path(f"{task.name}-{kind}flow"))
+    remarks = [] if quiet else [*task.remarks, jobs.plan(task, model, choices, options)]
     for remark in remarks:
         say(remark)
-    flow = jobs.build(task, model, seed, dtype, **given(layers=layers, hidden=_widths(hidden), dropout=dropout))
-    flow = placed(flow, device)
-    options = given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, ema=ema, patience=patience)
+    flow = placed(jobs.build(task, model, seed, dtype, **choices), device)
     checkpoint, path = folder / "checkpoint.safetensors", folder / "model.safetensors"
     if not resume:
         checkpoint.unlink(missing_ok=True)
@@ -107,6 +113,15 @@ def train(
             say(text)
 
 
+def _check(options: dict[str, Any], dropout: float | None, alpha: float) -> None:
+    """Wrong usage unless the numbers are in the open ranges that Typer does not know."""
+    rate, ema = options.get("learning_rate", 1.0), options.get("ema", 0.0)
+    require(0.0 < rate < float("inf"), f"--learning-rate {rate}: expected a positive, finite number")
+    require(0.0 <= ema < 1.0, f"--ema {ema}: expected a number in [0, 1)")
+    require(dropout is None or 0.0 <= dropout < 1.0, f"--dropout {dropout}: expected a number in [0, 1)")
+    require(0.0 <= alpha < 0.5, f"--alpha {alpha}: expected a number in [0, 0.5)")
+
+
 def _task(
     data: str,
     seed: int,
@@ -129,9 +144,9 @@ def _task(
     name = "stdin" if data == "-" else data
     if images:
         return image_task(read_table(data), name, seed=seed, test=test, bounds=bounds, alpha=alpha)
-    return table_task(
-        read_table(data), name, seed=seed, context=context, drop=drop, test=test, bounds=bounds, alpha=alpha
-    )
+    table = read_table(data)
+    columns_known(table, context, drop)
+    return table_task(table, name, seed=seed, context=context, drop=drop, test=test, bounds=bounds, alpha=alpha)
 
 
 def _fit(
@@ -217,6 +232,7 @@ def _pair(text: str) -> tuple[float, float] | None:
         low, high = (float(v) for v in text.split(","))
     except ValueError:
         raise typer.BadParameter(f"--bounds {text}: expected LOW,HIGH") from None
+    require(low < high, f"--bounds {text}: expected LOW below HIGH")
     return low, high
 
 
