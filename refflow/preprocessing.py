@@ -22,7 +22,10 @@ def maps_of(preprocessing: Preprocessing) -> list[Bijection]:
     """The maps as a list."""
     maps = [preprocessing] if isinstance(preprocessing, Bijection) else preprocessing
     if not isinstance(maps, Sequence) or not all(isinstance(f, Bijection) for f in maps):
-        raise StructureError(f"expected a bijection or a list of them as preprocessing, got {preprocessing!r}")
+        of = ", ".join(type(f).__name__ for f in maps[:3]) if isinstance(maps, Sequence) else ""
+        raise StructureError(
+            f"expected a bijection or a list of them as preprocessing, got a {type(maps).__name__} ({of})"
+        )
     return list(maps)
 
 

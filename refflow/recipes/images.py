@@ -20,7 +20,7 @@ from refflow.bijections import (
 from refflow.conditioners import Conditioner
 from refflow.convolutions import ConvNet, ConvResidualNet
 from refflow.distributions import Distribution, StandardNormal
-from refflow.errors import StructureError
+from refflow.errors import StructureError, require_sequence
 from refflow.flow import Flow, Seed
 from refflow.preprocessing import Dequantization, Preprocessing, maps_of
 
@@ -153,21 +153,26 @@ def glow(
 
 def _network(mask: Mask, *, hidden: Sequence[int], blocks: int, **options: Any) -> Conditioner:
     """The network of an affine coupling: plain, or residual if it has blocks."""
+    require_sequence(hidden, "hidden")
     if blocks:
         return ConvResidualNet.init(mask, 2, width=hidden[0], blocks=blocks, **options)
     return ConvNet.init(mask, 2, hidden=hidden, **options)
 
 
+def _is_image(shape: Any) -> bool:
+    return isinstance(shape, tuple | list) and len(shape) == 3 and min(shape) > 0
+
+
 def _halvings(shape: tuple[int, ...]) -> int:
     """How often height and width can be halved."""
     n = 0
-    while len(shape) == 3 and min(shape) > 0 and all(side % 2 ** (n + 1) == 0 for side in shape[:2]):
+    while _is_image(shape) and all(side % 2 ** (n + 1) == 0 for side in shape[:2]):
         n += 1
     return n
 
 
 def _check_levels(shape: tuple[int, ...], levels: int, steps: int, halvings: int) -> None:
-    if len(shape) != 3 or min(shape) < 1:
+    if not _is_image(shape):
         raise StructureError(f"expected an image shape (H, W, C), got {shape}")
     if levels < 1 or steps < 1:
         raise StructureError(f"expected at least one level and one step in each, got {levels} and {steps}")
