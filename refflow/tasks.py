@@ -4,7 +4,7 @@ Rows are split once: the digits in file order, as everybody splits them, other d
 seed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -120,6 +120,7 @@ def image_task(
     train, held, tested = _split(
         Observations(table.values.reshape(len(table.values), *shape)), name, seed, test, validation
     )
+    remarks += _few(table.values, tested)
     height, width, channels = (*shape, 1)[:3]
     return Task(
         Path(name).stem, train, held, tested, Dequantization((1.0,)) if levels else None, bounds, alpha,
@@ -160,8 +161,7 @@ def table_task(
         remarks.append(f"values repeat off any decimal grid in {_labels(rest, tied)}: likelihoods may be inflated")
     data = Observations(x, table.values[:, context_numbers] if context_numbers else None)
     train, held, tested = _split(data, name, seed, test, validation)
-    if len(data) < FEW_ROWS:
-        remarks.append(f"only {len(data)} rows, {len(tested)} of them to test on: no score of so few means much")
+    remarks += _few(data, tested)
     if train.context is not None and (constant := constant_columns(train.context)):
         labels = _labels(table, [context_numbers[i] for i in constant])
         raise DataError(
@@ -186,6 +186,11 @@ def _split(
         raise DataError(f"expected at least 4 rows to split for training, validation and test in {name}, got {n}")
     first, second, third = order[: cut_test - cut_held], order[cut_test - cut_held : cut_test], order[cut_test:]
     return data.rows(np.sort(first)), data.rows(np.sort(second)), data.rows(np.sort(third))
+
+
+def _few(data: Sized, tested: Sized) -> list[str]:
+    text = f"only {len(data)} rows, {len(tested)} of them to test on: no score of so few means much"
+    return [text] if len(data) < FEW_ROWS else []
 
 
 def _labels(table: Table, numbers: Sequence[int]) -> list[str]:
