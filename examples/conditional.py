@@ -9,7 +9,10 @@ c = rng.uniform(0.5, 2.0, (3000, 1))
 x = rng.choice([-1.0, 1.0], (3000, 1)) * c + 0.1 * rng.standard_normal((3000, 1))
 x = np.concatenate([x, x**2 + 0.1 * rng.standard_normal((3000, 1))], axis=1)
 
-flow = refflow.realnvp(2, context_dim=1, layers=6, hidden=(32, 32), preprocessing=[refflow.standardize(x)], seed=0)
+flow = refflow.realnvp(
+    2, context_dim=1, layers=6, hidden=(32, 32), seed=0, preprocessing=refflow.standardize(x),
+    context_preprocessing=refflow.standardize(c),
+)  # fmt: skip
 flow, history = refflow.fit(flow, x, context=c, epochs=40, learning_rate=5e-3)
 
 levels = np.array([[0.75], [1.75]])

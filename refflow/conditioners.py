@@ -17,7 +17,7 @@ import numpy as np
 
 from refflow import arrays as xp
 from refflow.arrays import Array
-from refflow.errors import ShapeError, StructureError
+from refflow.errors import ShapeError, StructureError, require_sequence
 from refflow.modules import Module, map_modules, module, replace
 
 M = TypeVar("M")
@@ -182,6 +182,7 @@ class MLP(Conditioner):
     ) -> "MLP":
         """Random hidden layers (He et al., 2015: variance 2/in for relu, 1/in otherwise) and a last layer of zeros."""
         gain = 2.0**0.5 if activation in ("relu", "leaky_relu") else 1.0
+        require_sequence(hidden, "hidden")
         sizes = (in_features + context_dim, *hidden)
         layers = [Linear.init(a, b, rng, dtype, gain) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
         layers.append(Linear.init(sizes[-1], out_features, rng, dtype, gain=0.0))

@@ -26,7 +26,7 @@ from refflow import arrays as xp
 from refflow.arrays import Array
 from refflow.bijections.masks import Mask
 from refflow.conditioners import ACTIVATIONS, Conditioner, activation_function, dropped
-from refflow.errors import ShapeError, StructureError
+from refflow.errors import ShapeError, StructureError, require_sequence
 from refflow.modules import Module, module
 
 
@@ -183,6 +183,7 @@ class ConvNet(_OfImages):
     ) -> "ConvNet":
         """Random hidden layers of the widths (He et al., 2015), 1 x 1 but for the first, and a last layer of zeros."""
         gain = 2.0**0.5 if activation in ("relu", "leaky_relu") else 1.0
+        require_sequence(hidden, "hidden")
         sizes = (_input_channels(mask) + context_dim, *hidden)
         layers = [
             Conv.init(1 if k else kernel, a, b, rng, dtype, gain)

@@ -39,3 +39,9 @@ class UndecidedError(RefflowError, ArithmeticError):
 
 class MissingExtraError(RefflowError, ImportError):
     """An optional dependency is not installed; the message carries the command that installs it."""
+
+
+def require_sequence(value: object, name: str) -> None:
+    """Refuse a single number where a sequence of them is meant."""
+    if not hasattr(value, "__iter__"):
+        raise StructureError(f"expected a sequence of numbers such as (3,) for {name}, got {value!r}")

@@ -14,9 +14,10 @@ structure's field is the class's field. Transient fields are not written. An arr
 positions, as in `bijection.bijections.0.conditioner.layers.0.weight`.
 
 Beside the flow's arrays lie `check.x` (8 of the flow's own samples), `check.log_prob` (their log-densities) and, for a
-conditional flow, `check.context` (8 rows). A reader tests itself by comparing log p(check.x) with check.log_prob where
-that is finite, to half of the digits: within sqrt(eps) (1 + |log p|), eps the dtype's. Libraries round differently by
-less; a wrong reading of the structure differs by more.
+conditional flow, `check.context` (8 rows, as a user has them: before the flow's `context_preprocessing`). A reader
+tests itself by comparing log p(check.x) with check.log_prob where that is finite, to half of the digits: within
+sqrt(eps) (1 + |log p|), eps the dtype's. Libraries round differently by less; a wrong reading of the structure differs
+by more.
 
 A file never names something to import: classes come from the table that `register` fills.
 """
@@ -234,11 +235,13 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _check_vectors(flow: Flow) -> dict[str, np.ndarray]:
-    """Eight samples of the flow and their log-densities, the context drawn from a standard normal."""
+    """Eight samples of the flow and their log-densities; the context, preprocessed, is drawn from a standard normal."""
     found = {}
     if flow.context_dim:
         drawn = np.random.default_rng(0).standard_normal((CHECK_ROWS, flow.context_dim))
         found["check.context"] = xp.asarray(drawn, like=first_array(flow))
+        if flow.context_preprocessing is not None:  # of the scale that the flow's own contexts have
+            found["check.context"] = flow.context_preprocessing.inverse(found["check.context"])[0]
     context = found.get("check.context")
     with np.errstate(all="ignore"):
         x = flow.sample(CHECK_ROWS, seed=0) if context is None else flow.sample(1, context, seed=0)[0]

@@ -31,6 +31,8 @@ class Flow(Module):
     Latents have the base's shape, and so have data unless f changes the shape. Log-densities are in nats, of the data
     as they came: preprocessing is part of f.
     `dequantization`, if any, says how integer data become real; `fit` and `score` use it, `log_prob` never does.
+    `context_preprocessing`, if any, is what every context goes through before f reads it, such as `standardize` of the
+    training rows' contexts. It has no Jacobian in (1): the context is not what the density is of.
 
     >>> from refflow import ElementwiseAffine, StandardNormal
     >>> flow = Flow(StandardNormal((2,)), ElementwiseAffine(np.zeros(2), np.zeros(2)))
@@ -41,6 +43,7 @@ class Flow(Module):
     base: Distribution
     bijection: Bijection
     dequantization: Dequantization | None = None
+    context_preprocessing: Bijection | None = None
 
     def __post_init__(self) -> None:
         shape = self.bijection.output_shape
@@ -48,6 +51,16 @@ class Flow(Module):
             raise StructureError(
                 f"expected a base whose events fit the bijection's (rank {self.bijection.output_rank}, shape {shape}), "
                 f"got a base with events of shape {self.base.shape}"
+            )
+        g, columns = self.context_preprocessing, (self.context_dim,)
+        if g is not None and self.context_dim == 0:
+            raise StructureError("expected no context_preprocessing: this flow is unconditional")
+        if g is None:
+            return
+        if g.context_dim or g.event_rank != 1 or not {g.event_shape, g.output_shape} <= {None, columns}:
+            raise StructureError(
+                f"expected a context_preprocessing of {self.context_dim} context columns, got one of events of shape "
+                f"{g.event_shape}"
             )
 
     @property
@@ -141,7 +154,14 @@ class Flow(Module):
             ) from error
         return xp.broadcast_to(x, (*batch, *event_shape)), xp.broadcast_to(context, (*batch, context.shape[-1]))
 
+    def prepare_context(self, context: Array | None) -> Array | None:
+        """The context as the bijection reads it: through `context_preprocessing`, if there is one."""
+        if context is None or self.context_preprocessing is None:
+            return context
+        return self.context_preprocessing.forward(context)[0]
+
     def _checked_context(self, context: Array | None, like: Array) -> Array | None:
+        """The context, checked and as the bijection reads it."""
         dim = self.context_dim
         if dim == 0:
             if context is not None:
@@ -152,7 +172,7 @@ class Flow(Module):
             raise ShapeError(f"expected a context of shape (..., {dim}), got {came}")
         require_floating(context, "context")
         xp.require_same_library("context", context, like)
-        return context
+        return self.prepare_context(context)
 
     def _like(self, x: Array) -> Array:
         """An array of the flow, or x itself if the flow has none."""

@@ -1,11 +1,10 @@
 """The main job: from a task to a trained flow, its score beside the baselines, and pictures.
 
-Choices are made on training and validation rows; the test rows are looked at once, by `evaluate`, and `write_report`
+Choices are made on training and validation rows; the test rows are looked at once, by `evaluate`, and `log_look`
 logs it.
 """
 
 import inspect
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +24,8 @@ from refflow.modules import first_array, map_arrays
 from refflow.recipes import glow, iaf, initialize, maf, nice, nsf, nsf_ar, realnvp, realnvp_image
 from refflow.scoring import Score, host_dtype, mean_log_prob, score, summary
 from refflow.storage import write_atomic
-from refflow.tasks import Task, preprocessing, real_values
+from refflow.streams import json_text
+from refflow.tasks import Task, context_preprocessing, preprocessing, real_values
 from refflow.training import History, fit
 
 RECIPES: dict[str, Callable[..., Flow]] = {
@@ -94,7 +94,8 @@ def build(task: Task, model: str, seed: int, dtype: str, **choices: Any) -> Flow
     dim = task.train.x.shape[1]
     return recipe(
         dim, **options, preprocessing=preprocessing(task, dtype, seed), dequantization=task.dequantization,
-        context_dim=0 if task.train.context is None else task.train.context.shape[1], seed=seed, dtype=dtype,
+        context_dim=0 if task.train.context is None else task.train.context.shape[1],
+        context_preprocessing=context_preprocessing(task, dtype), seed=seed, dtype=dtype,
     )  # fmt: skip
 
 
@@ -114,6 +115,27 @@ def _build_image(task: Task, model: str, seed: int, dtype: str, **choices: Any) 
     )  # fmt: skip
     rows = task.train.rows(slice(0, WARM_UP_ROWS))
     return initialize(flow, real_values(task, rows, np.random.default_rng((seed, 7)), np.dtype(dtype)))
+
+
+def plan(task: Task, model: str, choices: dict[str, Any], options: dict[str, Any]) -> str:
+    """One line of what a run is about to do: sizes of the model and of training, chosen or by default."""
+    recipe = {**RECIPES, **IMAGE_RECIPES}[model]
+    depth = DEPTH.get(model, "layers")
+    asked = {depth if k == "layers" else k: v for k, v in choices.items()}
+    sizes = _defaults(recipe) | {k: v for k, v in task.choices["model"].items() if k in _defaults(recipe)} | asked
+    steps = _defaults(fit) | task.choices["fit"] | options
+    shown = {k: sizes[k] for k in (depth, "hidden", "dropout")}
+    shown |= {k: steps[k] for k in ("epochs", "batch_size", "learning_rate", "ema", "patience")}
+    text = ", ".join(f"{k.replace('_', ' ')} {_plain(v)}" for k, v in shown.items())
+    return f"{model} on {len(task.train)} rows: {text}"
+
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    return {name: p.default for name, p in inspect.signature(function).parameters.items() if p.default is not p.empty}
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def train(flow: Flow, task: Task, *, seed: int, **options: Any) -> tuple[Flow, History]:
@@ -238,32 +260,45 @@ def report(outcome: Outcome) -> dict[str, Any]:
 
 
 def write_report(folder: Path, found: dict[str, Any]) -> None:
-    """Write `report.json`, and append one line for this look at the test rows to `test-looks.jsonl`."""
-    write_atomic(folder / "report.json", (json.dumps(found, indent=1) + "\n").encode())
+    """Write `report.json`."""
+    write_atomic(folder / "report.json", (json_text(found, indent=1) + "\n").encode())
+
+
+def log_look(folder: Path, found: dict[str, Any]) -> None:
+    """Append one line for this look at the test rows to `test-looks.jsonl`."""
     line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "data": found["data"], "scores": found["scores"]}
     with (folder / "test-looks.jsonl").open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line) + "\n")
+        stream.write(json_text(line) + "\n")
 
 
-def draw_pictures(outcome: Outcome, folder: Path, seed: int) -> tuple[list[Path], str]:
-    """The training curve and samples beside data; and a remark where matplotlib is missing."""
+def draw_pictures(outcome: Outcome, folder: Path, seed: int) -> tuple[list[Path], list[str]]:
+    """The training curve and samples beside data; and a remark for each picture that failed: a run is more than they
+    are."""
+    made, remarks = [], []
+    for name, draw in (("curve.png", _draw_curve), ("samples.png", _draw_samples)):
+        try:
+            made.append(draw(outcome, folder / name, seed))
+        except MissingExtraError as error:
+            return [], [str(error)]
+        except Exception as error:  # whatever a drawing library thinks of the numbers
+            remarks.append(f"no {name}: {type(error).__name__}: {error}")
+    return made, remarks
+
+
+def _draw_curve(outcome: Outcome, path: Path, seed: int) -> Path:
+    return pictures.training_curve(outcome.history, path, bits=outcome.bits)
+
+
+def _draw_samples(outcome: Outcome, path: Path, seed: int) -> Path:
     task, flow = outcome.task, outcome.flow
-    try:
-        made = [pictures.training_curve(outcome.history, folder / "curve.png", bits=outcome.bits)]
-        if task.image is not None:
-            real = task.test.x[:100].astype(float)
-            drawn = sample_levels(flow, len(real), seed=seed)
-            made.append(pictures.image_grid(real, drawn, task.image, folder / "samples.png"))
-        else:
-            count = min(len(task.test), 2000)
-            rows = task.test.rows(slice(0, count))
-            alone = rows.context is None
-            drawn = sample_levels(flow, count if alone else 1, seed=seed, context=rows.context)
-            drawn = drawn if alone else drawn[0]
-            made.append(pictures.scatter_pairs(rows.x, drawn, folder / "samples.png", task.columns))
-    except MissingExtraError as error:
-        return [], str(error)
-    return made, ""
+    if task.image is not None:
+        real = task.test.x[:100].astype(float)
+        return pictures.image_grid(real, sample_levels(flow, len(real), seed=seed), task.image, path)
+    count = min(len(task.test), 2000)
+    rows = task.test.rows(slice(0, count))
+    alone = rows.context is None
+    drawn = sample_levels(flow, count if alone else 1, seed=seed, context=rows.context)
+    return pictures.scatter_pairs(rows.x, drawn if alone else drawn[0], path, task.columns)
 
 
 def sample_levels(flow: Flow, n: int, *, seed: int, context: Any = None) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Data as they come: checked once, at the rim, with row and column in every complaint."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,11 @@ class Observations:
 
 
 def observations(flow: Flow, x: Any, context: Any = None, weights: Any = None, name: str = "x") -> Observations:
-    """Check data against the flow and bring them to the host; every error says row, column and what to do."""
+    """Check data against the flow and bring them to the host; every error says row, column and what to do.
+
+    Rows of a quantised flow whose values do not lie whole quantisation steps apart, such as levels that somebody
+    rescaled, are a UserWarning: noise of the flow's steps does not make them the data that it was trained on.
+    """
     data = _host(x, name)
     if data.shape[1:] != flow.event_shape or data.ndim != 1 + len(flow.event_shape):
         text = ", ".join(map(str, flow.event_shape))
@@ -44,6 +49,12 @@ def observations(flow: Flow, x: Any, context: Any = None, weights: Any = None, n
             f"Dequantization, or convert the data to float if they are measurements"
         )
     require_finite(data, name)
+    if flow.dequantization is not None and (off := flow.dequantization.off_grid(data)):
+        warnings.warn(
+            f"{name} is not on the grid of the flow's quantisation steps in {_some(off)}: its likelihoods mean little. "
+            f"Give levels as the flow was trained on, or ask log_prob about points between them",
+            stacklevel=3,
+        )
     rows = len(data)
     return Observations(data, _checked_context(flow, context, rows), _checked_weights(weights, rows))
 
@@ -92,6 +103,10 @@ def _checked_weights(weights: Any, rows: int) -> np.ndarray | None:
     if np.any(data < 0.0) or not np.any(data > 0.0):
         raise DataError("expected non-negative weights, at least one of them positive")
     return data
+
+
+def _some(columns: list[int]) -> str:
+    return f"columns {', '.join(map(str, columns[:8]))}" + (f", ... ({len(columns)} in all)" if columns[8:] else "")
 
 
 def constant_columns(x: np.ndarray) -> list[int]:

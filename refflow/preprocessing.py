@@ -4,17 +4,34 @@ Standardising is a bijection, and its Jacobian belongs to the density. Dequantis
 on the data's side, with `fit` and `score`; the flow only remembers the steps.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from refflow import arrays as xp
 from refflow.arrays import Array
-from refflow.bijections import Frozen, Standardize
+from refflow.bijections import Bijection, Frozen, Standardize
 from refflow.errors import DataError, ShapeError, StructureError
 from refflow.modules import Module, module
 
+Preprocessing = Bijection | Sequence[Bijection]
+"""What a recipe takes: the maps between the data and its first layer, in order, or a single one."""
+
+
+def maps_of(preprocessing: Preprocessing) -> list[Bijection]:
+    """The maps as a list."""
+    maps = [preprocessing] if isinstance(preprocessing, Bijection) else preprocessing
+    if not isinstance(maps, Sequence) or not all(isinstance(f, Bijection) for f in maps):
+        of = ", ".join(type(f).__name__ for f in maps[:3]) if isinstance(maps, Sequence) else ""
+        raise StructureError(
+            f"expected a bijection or a list of them as preprocessing, got a {type(maps).__name__} ({of})"
+        )
+    return list(maps)
+
 
 def standardize(x: Array, axis: int | tuple[int, ...] = 0) -> Frozen:
-    """The frozen map (x - mean) / std with the statistics of the rows of x.
+    """The frozen map (x - mean) / std with the statistics of the rows of x: for data, as a recipe's `preprocessing`;
+    for a context, as its `context_preprocessing`.
 
     A constant column has no density; DataError names it.
 
@@ -56,6 +73,23 @@ class Dequantization(Module):
         widths = self._widths(x.shape)
         inside = np.nextafter((x + widths).astype(dtype), x.astype(dtype), dtype=dtype)
         return np.where(widths > 0.0, np.minimum((x + widths * noise).astype(dtype), inside), x).astype(dtype)
+
+    def off_grid(self, x: np.ndarray) -> list[int]:
+        """The coordinates of rows x (in row-major order) whose values do not lie whole steps apart.
+
+        >>> Dequantization((1.0, 0.0)).off_grid(np.array([[0.5, 0.1], [2.5, 0.2]]))
+        []
+        >>> Dequantization((1.0, 0.0)).off_grid(np.array([[0.5, 0.1], [0.75, 0.2]]))
+        [0]
+        """
+        flat = x.reshape(len(x), -1)
+        widths = np.ravel(self._widths(x.shape[1:] if len(self.steps) > 1 else flat.shape[1:]))
+        number = np.asarray(flat, dtype=np.float64) / np.where(widths > 0.0, widths, 1.0)
+        apart = number - number[:1]
+        eps = float(np.finfo(x.dtype).eps) if x.dtype.kind == "f" else 0.0
+        rounding = np.maximum(0.01, 8.0 * eps * np.max(np.abs(number), axis=0))
+        off = np.max(np.abs(apart - np.round(apart)), axis=0) > rounding
+        return [int(i) for i in np.flatnonzero(off & (widths > 0.0))]
 
     def levels(self, x: np.ndarray) -> np.ndarray:
         """The levels below points of the line, such as samples: step * floor(x / step)."""

@@ -1,13 +1,17 @@
 """Progress on standard error: a bar on a terminal, a line now and then elsewhere."""
 
 import sys
+import time
 from types import TracebackType
 from typing import Any
 
 from refflow.training import Epoch
 
 LINES = 10
-"""How many lines a run writes where there is no terminal."""
+"""How many lines a run writes where there is no terminal, at least."""
+
+SECONDS = 30.0
+"""How long it is silent there at most, an epoch apart."""
 
 
 class Progress:
@@ -21,6 +25,7 @@ class Progress:
         self.epochs, self.dim, self.log_cell, self.quiet = epochs, dim, log_cell, quiet
         self.bar: Any = None
         self.task: Any = None
+        self.written = time.monotonic()
 
     def __enter__(self) -> "Progress":
         if not self.quiet and sys.stderr.isatty():
@@ -47,7 +52,12 @@ class Progress:
             return
         if self.bar is not None:
             self.bar.update(self.task, completed=epoch.number, description=self.describe(epoch))
-        elif epoch.number % max(self.epochs // LINES, 1) == 0 or epoch.number == self.epochs:
+        elif (
+            epoch.number % max(self.epochs // LINES, 1) == 0
+            or epoch.number == self.epochs
+            or time.monotonic() - self.written >= SECONDS
+        ):
+            self.written = time.monotonic()
             print(f"epoch {epoch.number}/{self.epochs}  {self.describe(epoch)}", file=sys.stderr, flush=True)
 
     def describe(self, epoch: Epoch) -> str:

@@ -61,6 +61,8 @@ def score(
 ) -> Score:
     """Score every row of x: the mean over dequantisation draws of log p, or log p itself for continuous data.
 
+    Rows that are off the grid of the flow's quantisation steps are scored with a UserWarning.
+
     >>> import refflow
     >>> flow = refflow.realnvp(2, layers=2, hidden=(4,), seed=0)
     >>> round(score(flow, np.zeros((3, 2))).mean, 4)

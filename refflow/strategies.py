@@ -35,7 +35,7 @@ from refflow.bijections import (
 from refflow.bijections.base import event_size
 from refflow.conditioners import ACTIVATIONS, MLP
 from refflow.distributions import StandardNormal
-from refflow.errors import MissingExtraError
+from refflow.errors import MissingExtraError, require_sequence
 from refflow.flow import Flow
 from refflow.modules import arrays, bind_arrays, named_arrays
 
@@ -70,6 +70,7 @@ def points(
 ) -> SearchStrategy[np.ndarray]:
     """Rows `(n, *event_shape)` of numbers k / 8 * scale with |k| <= 8; in a domain (low, high), at low + (high - low)
     j / 64 with 0 < j < 64. `rows` is their number, or its least and greatest."""
+    require_sequence(event_shape, "event_shape")
     least, most = (rows, rows) if isinstance(rows, int) else rows
     elements = dyadic(scale)
     if domain is not None:

@@ -1,5 +1,6 @@
 """Row by row: scores added up and written while a file of any length streams by."""
 
+import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,23 @@ from refflow.errors import DataError
 from refflow.scoring import Score
 from refflow.storage import write_atomic
 from refflow.tables import write_rows
+
+
+def json_text(found: Any, indent: int | None = None) -> str:
+    """Plain values as JSON, which has no NaN and no infinities: null in their place.
+
+    >>> json_text({"error": float("nan"), "rows": [1]})
+    '{"error": null, "rows": [1]}'
+    """
+    return json.dumps(_finite(found), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class RunningScore:

@@ -21,8 +21,8 @@ BLOCK_ROWS = 16384
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of numbers, the names of their columns (empty if the source has none), and the shape that a row had before
-    it was flattened (empty if it was flat)."""
+    """Rows of numbers (truths are 0 and 1), the names of their columns (empty if the source has none), and the shape
+    that a row had before it was flattened (empty if it was flat)."""
 
     values: np.ndarray
     columns: tuple[str, ...] = ()
@@ -88,6 +88,7 @@ def _npy_blocks(path: Path, rows: int) -> Iterator[Table]:
         raise DataError(f"expected rows and columns in {path}, got an array of shape {array.shape}")
     for start in range(0, len(array), rows):
         block = np.array(array[start : start + rows])
+        block = block.astype(np.uint8) if block.dtype.kind == "b" else block
         yield Table(block.reshape(len(block), -1), event_shape=array.shape[1:] if array.ndim > 2 else ())
 
 

@@ -4,7 +4,7 @@ Rows are split once: the digits in file order, as everybody splits them, other d
 seed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -53,6 +53,10 @@ IMAGE_CHOICES: dict[str, Any] = {
 }
 
 
+FEW_ROWS = 20
+"""Fewer rows than that, and a task says so."""
+
+
 @dataclass(frozen=True)
 class Task:
     """Data split for training, and how they enter the flow."""
@@ -99,7 +103,9 @@ def image_task(
     shape = table.event_shape
     if len(shape) not in (2, 3):
         raise DataError(
-            f"expected images (n, H, W) or (n, H, W, C) in an .npy file, got rows of shape {shape} in {name}"
+            f"expected images (n, H, W) or (n, H, W, C) in an .npy file, got an array of shape "
+            f"{(len(table.values), *(shape or table.values.shape[1:]))} in {name}: rows of numbers are for a model of "
+            f"vectors, such as realnvp"
         )
     require_finite(table.values, name)
     levels, remarks = table.values.dtype.kind in "iub", []
@@ -114,6 +120,7 @@ def image_task(
     train, held, tested = _split(
         Observations(table.values.reshape(len(table.values), *shape)), name, seed, test, validation
     )
+    remarks += _few(table.values, tested)
     height, width, channels = (*shape, 1)[:3]
     return Task(
         Path(name).stem, train, held, tested, Dequantization((1.0,)) if levels else None, bounds, alpha,
@@ -144,15 +151,23 @@ def table_task(
         raise DataError(
             f"expected columns that vary in {name}, got constant columns {_labels(rest, constant)}: --drop them"
         )
+    if len(table.event_shape) > 1:
+        sides = " x ".join(map(str, table.event_shape))
+        remarks.append(f"images of {sides} are flattened: see --model glow for one that knows neighbours")
     steps = quantisation_steps(x)
     if any(steps):
-        found = [i for i, s in enumerate(steps) if s]
-        text = ", ".join(f"{label} (step {steps[i]:g})" for i, label in zip(found, _labels(rest, found), strict=True))
-        remarks.append(f"dequantised, because values repeat on a grid: {text}")
+        remarks.append(f"dequantised, because values repeat on a grid: {_steps_in_words(rest, steps)}")
     if tied := tied_columns(x, steps):
         remarks.append(f"values repeat off any decimal grid in {_labels(rest, tied)}: likelihoods may be inflated")
     data = Observations(x, table.values[:, context_numbers] if context_numbers else None)
     train, held, tested = _split(data, name, seed, test, validation)
+    remarks += _few(data, tested)
+    if train.context is not None and (constant := constant_columns(train.context)):
+        labels = _labels(table, [context_numbers[i] for i in constant])
+        raise DataError(
+            f"expected context columns that vary in the training rows of {name}, got constant columns {labels}: "
+            f"--drop them"
+        )
     return Task(
         Path(name).stem, train, held, tested, Dequantization(steps) if any(steps) else None,
         bounds, alpha, columns=rest.columns, remarks=tuple(remarks),
@@ -173,8 +188,21 @@ def _split(
     return data.rows(np.sort(first)), data.rows(np.sort(second)), data.rows(np.sort(third))
 
 
+def _few(data: Sized, tested: Sized) -> list[str]:
+    text = f"only {len(data)} rows, {len(tested)} of them to test on: no score of so few means much"
+    return [text] if len(data) < FEW_ROWS else []
+
+
 def _labels(table: Table, numbers: Sequence[int]) -> list[str]:
     return [table.columns[i] if table.columns else str(i) for i in numbers]
+
+
+def _steps_in_words(table: Table, steps: Sequence[float]) -> str:
+    if len(steps) > 1 and len(set(steps)) == 1:
+        return f"all {len(steps)} columns (step {steps[0]:g})"
+    found = [i for i, s in enumerate(steps) if s]
+    named = zip(found, _labels(table, found), strict=True)
+    return ", ".join(f"{label} (step {steps[i]:g})" for i, label in named)
 
 
 def preprocessing(task: Task, dtype: Any, seed: int) -> list[Bijection]:
@@ -189,6 +217,13 @@ def preprocessing(task: Task, dtype: Any, seed: int) -> list[Bijection]:
                 f"expected all rows inside the bounds {task.bounds}, got row {int(np.argmin(log_det))} outside"
             )
     return [*maps, map_arrays(lambda a: a.astype(dtype), standardize(x))]
+
+
+def context_preprocessing(task: Task, dtype: Any) -> Bijection | None:
+    """Standardisation of the context by the training rows, if there is a context."""
+    if task.train.context is None:
+        return None
+    return map_arrays(lambda a: a.astype(dtype), standardize(task.train.context.astype(np.float64)))
 
 
 def real_values(task: Task, data: Observations, rng: np.random.Generator, dtype: np.dtype) -> np.ndarray:

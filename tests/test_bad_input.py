@@ -7,6 +7,7 @@ import pytest
 
 import refflow
 from refflow import arrays as xp
+from refflow import strategies
 from refflow.errors import DataError, DTypeError, FileError, RefflowError, ShapeError, StructureError
 
 FLOW = refflow.realnvp(2, layers=2, hidden=(4,), seed=0)
@@ -115,6 +116,24 @@ CASES = {
     "laws at a list": (lambda: check([[0.0, 1.0]]), ShapeError, "NumPy array (n, *event)"),
     "laws at no rows": (lambda: check(np.zeros((0, 2))), ShapeError, "shape (0, 2)"),
     "laws at integers": (lambda: check(np.zeros((2, 2), dtype=int)), ShapeError, "of floats"),
+    # numbers where a sequence is meant
+    "an order that is a number": (lambda: refflow.LU.init(3), StructureError, "(3,) for order, got 3"),
+    "an event shape that is a number": (lambda: refflow.StandardNormal(3), StructureError, "such as (2,), got 3"),
+    "an image that is a number": (lambda: refflow.glow(8, seed=0), StructureError, "image shape (H, W, C), got 8"),
+    "hidden as a number": (lambda: refflow.maf(2, hidden=32, seed=0), StructureError, "for hidden, got 32"),
+    "hidden channels as a number": (
+        lambda: refflow.glow((4, 4, 1), hidden=32, seed=0), StructureError, "for hidden, got 32",
+    ),
+    "residual channels as a number": (
+        lambda: refflow.realnvp_image((4, 4, 1), hidden=32, blocks=1, seed=0), StructureError, "for hidden, got 32",
+    ),
+    "points of a number": (lambda: strategies.points(3), StructureError, "for event_shape, got 3"),
+    "an array as preprocessing": (
+        lambda: refflow.maf(2, preprocessing=X, seed=0), StructureError, "bijection or a list of them",
+    ),
+    "an array in preprocessing": (
+        lambda: refflow.maf(2, preprocessing=[X], seed=0), StructureError, "bijection or a list of them",
+    ),
 }  # fmt: skip
 
 

@@ -356,22 +356,22 @@ def test_bad_tables_are_one_clear_line(run, tmp_path, name):
 def test_other_errors_are_one_clear_line(run, trained, plain, tmp_path):
     table = write_csv(tmp_path / "t.csv", rows())
     (tmp_path / "file").write_text("not a folder")
+    folder = tmp_path / "folder.csv"
+    folder.mkdir()
     (tmp_path / "cut.safetensors").write_bytes(plain.read_bytes()[:-9])
     cases = {
         ("train", tmp_path / "none.csv"): "No such file",
         ("train", tmp_path): "directory",
-        ("train", table, "--context", "zz"): "expected a column among a, b, c, got 'zz'",
         ("train", table, "--context", "a,b,c"): "columns to model",
         ("train", table, "--bounds", "0,1"): "outside",
-        ("train", table, "--model", "glow"): "expected images (n, H, W)",
+        ("train", table, "--model", "glow"): "got an array of shape (120, 3)",
         ("train", table, "--out", tmp_path / "file" / "o"): "cannot make the folder",
-        ("train", table, "--epochs", "-1"): "epochs >= 0",
         ("score", tmp_path / "none", table): "No such file",
         ("score", table, table): "expected",
         ("score", tmp_path / "cut.safetensors", table): "expected",
         ("score", plain, table): "expected",
         ("score", plain, tmp_path / "none.npy"): "No such file",
-        ("score", plain, write_csv(tmp_path / "d.csv", rows()[:, :2], "a,b"), "--out", tmp_path): "cannot write",
+        ("score", plain, write_csv(tmp_path / "d.csv", rows()[:, :2], "a,b"), "--out", folder): "cannot write",
         ("sample", trained[0]): "expected a context",
         ("sample", plain, "--context", table): "unconditional",
         ("sample", plain, "--out", tmp_path / "file" / "s.csv"): "cannot write",
@@ -421,7 +421,7 @@ def test_the_digits_are_images_too(run, tmp_path):
     assert any(isinstance(f, refflow.Reshape) for f in flow.bijection.bijections)
 
 
-def test_wrong_usage_exits_with_2(run, tmp_path):
+def test_wrong_usage_exits_with_2(run, plain, tmp_path):
     table = write_csv(tmp_path / "t.csv", rows())
     for arguments in (
         ("train",),
@@ -432,6 +432,22 @@ def test_wrong_usage_exits_with_2(run, tmp_path):
         ("train", table, "--bounds", "1"),
         ("train", table, "--dtype", "float16"),
         ("train", table, "--seed", "-1"),
+        ("train", table, "--layers", "0"),
+        ("train", table, "--epochs", "-1"),
+        ("train", table, "--batch-size", "0"),
+        ("train", table, "--patience", "0"),
+        ("train", tmp_path / "none.csv", "--learning-rate", "0"),
+        ("train", tmp_path / "none.csv", "--ema", "1"),
+        ("train", tmp_path / "none.csv", "--dropout", "1"),
+        ("train", tmp_path / "none.csv", "--hidden", "0"),
+        ("train", tmp_path / "none.csv", "--bounds", "2,1"),
+        ("train", table, "--context", "zz"),
+        ("train", table, "--drop", "3"),
+        ("train", table, "--context", "a", "--drop", "b,0"),
+        ("score", plain, table, "--context", "zz"),
+        ("score", plain, table, "--out", "s.txt"),
+        ("sample", tmp_path / "none", "--out", "s.txt"),
+        ("sample", tmp_path / "none", "--out", "s"),
         ("train", "digits", "--context", "a"),
         ("sample", "m", "-n", "-1"),
         ("score", "m", table, "--draws", "0"),
@@ -440,6 +456,7 @@ def test_wrong_usage_exits_with_2(run, tmp_path):
         code, out, err = run(*arguments)
         assert (code, out) == (2, ""), arguments
         assert "Usage:" in err
+        assert "{'" not in err
 
 
 def start(*arguments, before=(), env=None):
@@ -531,3 +548,132 @@ def test_a_checkpoint_of_another_run_is_refused(run, tmp_path):
     assert "checkpoint of this run" in one_line(err)
     assert run("train", table, "--epochs", "5", "--layers", "2", "--out", out, "-q", "--no-resume")[0] == 0
     assert not (out / "checkpoint.safetensors").exists()
+
+
+def strict(text):
+    """JSON read by a reader that knows no NaN."""
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_booleans_are_levels_0_and_1(run, tmp_path):
+    np.save(tmp_path / "t.npy", np.random.default_rng(0).random((60, 2)) < 0.4)
+    assert read_table(str(tmp_path / "t.npy")).values.dtype == np.uint8
+    code, _, err = run("train", tmp_path / "t.npy", *SMALL, "--out", tmp_path / "o")
+    assert code == 0, err
+    assert (tmp_path / "o" / "samples.png").exists()
+    code, out, _ = run("score", tmp_path / "o" / "model.safetensors", tmp_path / "t.npy", "--json")
+    assert code == 0
+    assert strict(out)["bits_per_dim"] is not None
+
+
+def test_a_picture_that_fails_is_a_remark_and_the_report_is_there_before_it(run, tmp_path, monkeypatch):
+    from refflow import pictures
+
+    def fail(*arguments, **options):
+        assert (tmp_path / "o" / "report.json").exists()
+        raise TypeError("no picture of that")
+
+    monkeypatch.setattr(pictures, "scatter_pairs", fail)
+    code, out, err = run("train", write_csv(tmp_path / "t.csv", rows()), *SMALL, "--out", tmp_path / "o")
+    assert code == 0
+    assert "no samples.png: TypeError: no picture of that" in err
+    assert "realnvp flow" in out
+    found = strict((tmp_path / "o" / "report.json").read_text())
+    assert [file.rpartition(os.sep)[2] for file in found["files"]] == ["model.safetensors", "report.json", "curve.png"]
+    assert len((tmp_path / "o" / "test-looks.jsonl").read_text().splitlines()) == 1
+
+
+def test_what_is_not_a_number_is_null_and_few_rows_are_a_remark(run, tmp_path):
+    table = write_csv(tmp_path / "t.csv", rows(9))
+    code, out, err = run("train", table, *SMALL, "--out", tmp_path / "o", "--json")
+    assert code == 0
+    assert strict(out)["scores"][0]["standard_error"] is None
+    assert strict((tmp_path / "o" / "report.json").read_text()) == strict(out)
+    strict((tmp_path / "o" / "test-looks.jsonl").read_text())
+    assert "only 9 rows, 1 of them to test on" in err
+    one = write_csv(tmp_path / "one.csv", rows(1))
+    code, out, _ = run("score", tmp_path / "o" / "model.safetensors", one, "--json")
+    assert code == 0
+    assert strict(out)["standard_error_nats"] is None
+    assert "only" not in run("train", write_csv(tmp_path / "u.csv", rows(20)), *SMALL, "--out", tmp_path / "p")[2]
+
+
+def test_score_says_when_rows_are_off_the_grid(run, tmp_path):
+    """The digits' levels divided by 16 under a flow of levels 0 .. 16: once, on standard error, for all blocks."""
+    x = np.random.default_rng(0).integers(0, 17, (100, 2))
+    np.save(tmp_path / "t.npy", x)
+    run("train", tmp_path / "t.npy", *SMALL, "--out", tmp_path / "o", "-q")
+    model = tmp_path / "o" / "model.safetensors"
+    assert run("score", model, tmp_path / "t.npy")[2] == ""
+    np.save(tmp_path / "u.npy", x / 16.0)
+    code, out, err = run("score", model, tmp_path / "u.npy")
+    assert code == 0
+    assert "100 rows" in out
+    assert len(err.splitlines()) == 1
+    assert "not on the grid" in err
+
+
+def test_a_run_that_never_improved_is_called_untrained(run, tmp_path):
+    table = write_csv(tmp_path / "t.csv", rows())
+    code, out, err = run("train", table, *SMALL, "--out", tmp_path / "o", "--learning-rate", "1e30", "-q")
+    assert (code, out) == (1, "")
+    assert "no epoch improved the flow: untrained, it is in" in one_line(err)
+    code, out, _ = run("train", table, *SMALL, "--epochs", "0", "--out", tmp_path / "p", "-q")
+    assert code == 0
+    assert "no epoch improved the flow: it is untrained" in out
+
+
+def test_a_flow_worse_than_a_gaussian_says_so(run, tmp_path):
+    x = np.random.default_rng(0).normal(size=(200, 2)) @ np.array([[1.0, 0.99], [0.0, 0.1]])
+    code, out, _ = run("train", write_csv(tmp_path / "t.csv", x, ""), *SMALL, "--out", tmp_path / "o", "-q")
+    assert code == 0
+    assert "the flow is worse than the Gaussian" in out
+
+
+def test_models_of_one_table_have_folders_of_their_own(run, tmp_path, monkeypatch):
+    """Either spelling of a name is the same model; what a second model writes replaces nothing."""
+    monkeypatch.chdir(tmp_path)
+    write_csv(tmp_path / "t.csv", rows())
+    for model in ("realnvp", "nsf_ar", "nsf-ar"):
+        assert run("train", "t.csv", "--model", model, *SMALL, "-q")[0] == 0
+    assert sorted(p.name for p in tmp_path.glob("*-flow")) == ["t-flow", "t-nsf_ar-flow"]
+    np.save("i.npy", np.random.default_rng(0).normal(size=(30, 2, 2)))
+    assert run("train", "i.npy", "--model", "realnvp_image", *SMALL, "-q")[0] == 0
+    assert (tmp_path / "i-realnvp-image-flow" / "model.safetensors").exists()
+
+
+def test_a_run_says_what_it_takes_for_defaults(run, tmp_path):
+    table = write_csv(tmp_path / "t.csv", rows())
+    err = run("train", table, "--epochs", "2", "--hidden", "8,4", "--out", tmp_path / "o")[2]
+    assert err.splitlines()[0] == (
+        "realnvp on 96 rows: layers 8, hidden 8,4, dropout 0.0, epochs 2, batch size 256, learning rate 0.002, "
+        "ema 0.99, patience 60"
+    )
+    np.save(tmp_path / "i.npy", np.random.default_rng(0).normal(size=(30, 2, 2)))
+    err = run("train", tmp_path / "i.npy", "--model", "glow", *SMALL, "--out", tmp_path / "p")[2]
+    assert "glow on 24 rows: steps 2, hidden 8," in err
+
+
+def test_flattened_images_and_equal_steps_are_said_briefly(run, tmp_path):
+    x = np.random.default_rng(0).integers(0, 9, (60, 3, 3))
+    np.save(tmp_path / "i.npy", x)
+    err = run("train", tmp_path / "i.npy", *SMALL, "--out", tmp_path / "o")[2]
+    assert "images of 3 x 3 are flattened: see --model glow" in err
+    assert "all 9 columns (step 1)" in err
+
+
+def test_progress_is_a_line_at_least_every_half_minute(capsys, monkeypatch):
+    from refflow import progress
+    from refflow.training import Epoch
+
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with progress.Progress(1000, 2, None) as show:
+        for number in range(1, 8):
+            clock[0] += 12.0
+            show(Epoch(number, 1.0, None, 1e-3, 1.0, 12.0, False))
+    assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["3/1000", "6/1000"]

@@ -131,6 +131,14 @@ FLOWS = {
     "dequantization": lambda: refflow.Flow(
         refflow.StandardNormal((2,)), affine(2), refflow.Dequantization((0.1, 1 / 3))
     ),
+    "context preprocessing": lambda: refflow.maf(
+        4,
+        layers=2,
+        hidden=(3,),
+        context_dim=2,
+        context_preprocessing=refflow.standardize(np.eye(3, 2) * 30.0 + 50.0),
+        seed=0,
+    ),
 }
 
 

@@ -1,5 +1,6 @@
 """Training: it finds the maximum, it is repeatable, it survives what goes wrong."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -183,7 +184,7 @@ def test_parameters_keep_their_dtype(dtype):
 
 def test_a_run_stopped_at_a_checkpoint_and_resumed_ends_in_the_same_bits(tmp_path, monkeypatch):
     monkeypatch.setattr("refflow.training.checkpoints.EVERY_SECONDS", 0.0)
-    x, options = rows(), {"epochs": 9, "ema": 0.9, "seed": 3, "patience": 50}
+    x, options = np.floor(2.0 * rows()) / 2.0, {"epochs": 9, "ema": 0.9, "seed": 3, "patience": 50}
     flow = small(dropout=0.2, dequantization=refflow.Dequantization((0.5,)))
     straight = refflow.fit(flow, x, **options)
     path = tmp_path / "run.safetensors"
@@ -320,6 +321,52 @@ def test_a_loss_that_stays_non_finite_ends_training_with_the_best_so_far():
     with pytest.raises(DivergedError, match=r"expected finite losses.*ElementwiseAffine") as caught:
         refflow.fit(flow, rows(), epochs=2)
     assert same(caught.value.result.flow, flow)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+@pytest.mark.parametrize(("shift", "context"), [(0.0, 0.0), (300.0, 0.0), (0.0, 50.0)])
+def test_data_and_contexts_far_from_unit_scale_are_a_warning(shift, context, optimizer):
+    """Once, and in the history; with standardisation of both there is nothing to say."""
+    x, c = rows() + shift, np.random.default_rng(0).normal(context, 1.0, (300, 1))
+    said = {(300.0, 0.0): [r"the rows far.*\|z\| up to 3.*standardise x"], (0.0, 50.0): [r"context columns \[0\]"]}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        history = refflow.fit(small(context_dim=1), x, context=c, epochs=1, optimizer=optimizer).history
+    texts = [str(w.message) for w in caught]
+    assert [e for e in history.events if "standardise" in e] == texts
+    assert len(texts) == len(said.get((shift, context), []))
+    assert all(re.search(pattern, text) for pattern, text in zip(said.get((shift, context), []), texts, strict=True))
+    prepared = small(context_dim=1, preprocessing=refflow.standardize(x), context_preprocessing=refflow.standardize(c))
+    assert refflow.fit(prepared, x, context=c, epochs=1, optimizer=optimizer).history.events == []
+
+
+def test_a_base_of_another_scale_is_none():
+    """What counts is where the base has its mass, not where zero is."""
+    x = rows() + 300.0
+    flow = refflow.Flow(refflow.DiagonalNormal(np.full(2, 300.0), np.zeros(2)), refflow.ElementwiseAffine.init((2,)))
+    assert refflow.fit(flow, x, epochs=1).history.events == []
+
+
+def test_rows_off_the_grid_are_a_warning():
+    """Levels 0 .. 16 are on the grid, shifted by a half too; levels divided by 16, and points between, are not."""
+    levels = np.random.default_rng(0).integers(0, 17, (60, 2)).astype(float)
+    flow = small(preprocessing=refflow.standardize(levels), dequantization=refflow.Dequantization((1.0, 1.0)))
+    mixed = refflow.modules.replace(flow, dequantization=refflow.Dequantization((0.0, 1.0)))
+    for x in (levels, levels - 0.5, levels.astype(np.float32) * 1e6, levels.astype(int)):
+        refflow.score(flow, x)
+        refflow.score(mixed, x)
+    for ask in (refflow.score, lambda flow, x: refflow.fit(flow, x, epochs=1)):
+        with pytest.warns(UserWarning, match=r"not on the grid.*columns 0, 1"):
+            ask(flow, levels / 16.0)
+        with pytest.warns(UserWarning, match=r"not on the grid.*columns 1:"):
+            ask(mixed, levels + 0.1 * np.random.default_rng(1).random((60, 2)))
+
+
+def test_a_diverging_run_is_silent_on_overflow():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DivergedError):
+            refflow.fit(small(dtype="float32"), rows(), epochs=3, learning_rate=1e6)
 
 
 def test_the_first_bad_layer_is_named():

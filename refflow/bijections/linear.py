@@ -13,7 +13,7 @@ from refflow import arrays as xp
 from refflow.arrays import Array
 from refflow.bijections.base import Bijection, batch_zeros, repeats
 from refflow.bijections.permutation import Permutation
-from refflow.errors import ShapeError, StructureError
+from refflow.errors import ShapeError, StructureError, require_sequence
 from refflow.modules import module
 
 
@@ -115,6 +115,7 @@ class LU(_Linear):
     @staticmethod
     def init(order: tuple[int, ...], rank: int = 1, dtype: Any = "float64") -> "LU":
         """The permutation y_i = x_{order_i}; the identity if the order is 0, 1, 2, ..."""
+        require_sequence(order, "order")
         n = len(order)
         return LU(np.zeros((n, n), dtype=dtype), np.zeros(n, dtype=dtype), order, rank)
 

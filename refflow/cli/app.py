@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from refflow.errors import DataError
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -34,6 +36,25 @@ def require(condition: bool, message: str) -> None:
     """Wrong usage (exit code 2) unless the condition holds."""
     if not condition:
         raise typer.BadParameter(message)
+
+
+def columns_known(table: Any, context: list[str], drop: list[str]) -> None:
+    """Wrong usage unless --context and --drop name columns of the table, and different ones."""
+    numbers = []
+    for option, wanted in (("--context", context), ("--drop", drop)):
+        try:
+            numbers.append(table.column_numbers(wanted))
+        except DataError as error:
+            raise typer.BadParameter(f"{option}: {error}") from error
+    both = sorted(set(numbers[0]) & set(numbers[1]))
+    require(not both, f"--context and --drop share {[table.columns[i] if table.columns else i for i in both]}")
+
+
+def require_format(out: str) -> None:
+    """Wrong usage unless the path is one that can be written: .csv, .npy, or `-`."""
+    require(
+        out in ("", "-") or Path(out).suffix in (".csv", ".npy"), f"--out {out}: expected a .csv or .npy file, or -"
+    )
 
 
 def placed(flow: Any, device: str) -> Any:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from refflow.cli.app import Device, Model, Seed, placed
+from refflow.cli.app import Device, Model, Seed, placed, require_format
 
 
 def sample(
@@ -24,6 +24,7 @@ def sample(
 
     Example: `refflow sample digits-flow/model.safetensors -n 5 --out samples.csv`
     """
+    require_format(out)
     from refflow.arrays import asarray, to_numpy
     from refflow.files import load, read_metadata
     from refflow.modules import first_array

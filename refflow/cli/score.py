@@ -1,15 +1,15 @@
 """refflow score."""
 
-import json
 import math
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
-from refflow.cli.app import AsJson, Device, Model, Seed, names, placed, require
+from refflow.cli.app import AsJson, Device, Model, Seed, columns_known, names, placed, require, require_format, say
 from refflow.errors import DataError, RefflowError
 from refflow.observations import Observations
 from refflow.tables import Table
@@ -39,26 +39,32 @@ def score(
 
         cat new.csv | refflow score model.safetensors - --out -
     """
+    require_format(out)
     from refflow.files import load, read_metadata
     from refflow.scoring import score as score_rows
-    from refflow.streams import RunningScore, row_writer
+    from refflow.streams import RunningScore, json_text, row_writer
 
     flow, metadata = placed(load(model), device), read_metadata(model)
-    total = RunningScore()
+    total, remarks = RunningScore(), dict[str, None]()
     with row_writer(out) as write:
         for rows in blocks(data, metadata, names(context), names(drop), flow.context_dim):
             rows = _shaped(rows, flow.event_shape)
             try:
-                piece = score_rows(
-                    flow, rows.x, rows.context, draws=draws, seed=(seed, total.blocks) if total.blocks else seed
-                )
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always", UserWarning)
+                    piece = score_rows(
+                        flow, rows.x, rows.context, draws=draws, seed=(seed, total.blocks) if total.blocks else seed
+                    )
+                remarks.update(dict.fromkeys(str(w.message) for w in caught))
             except RefflowError as error:
                 where = f" (in the block that starts at row {total.rows})" if total.rows else ""
                 raise type(error)(f"{error}{where}") from error
             total.add(piece)
             write(piece.log_prob)
+    for remark in remarks:
+        say(remark)
     stream = sys.stderr if out == "-" else sys.stdout
-    print(json.dumps(total.report()) if as_json else _sentence(total.report()), file=stream)
+    print(json_text(total.report()) if as_json else _sentence(total.report()), file=stream)
 
 
 def blocks(
@@ -89,6 +95,7 @@ def _select(
     if table.columns and known and not (context or drop):
         x = table.columns_named(metadata["columns"]).values
         return Observations(x, table.columns_named(metadata["context"]).values if context_dim else None)
+    columns_known(table, context, drop)
     numbers = table.column_numbers(context)
     require(len(numbers) == context_dim, f"the model is conditioned on {context_dim} columns: name them with --context")
     rest = table.without([*numbers, *table.column_numbers(drop)])

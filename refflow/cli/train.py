@@ -1,6 +1,5 @@
 """refflow train."""
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from refflow.cli.app import AsJson, Device, Seed, given, names, placed, require, say
-from refflow.errors import DataError, DivergedError
+from refflow.cli.app import AsJson, Device, Seed, columns_known, given, names, placed, require, say
+from refflow.errors import DataError, DivergedError, FileError
 
 
 def train(
@@ -17,19 +16,20 @@ def train(
         str, typer.Argument(help="`digits`, `mnist5k`, `diamonds`, `shuttle`, a .csv or .npy file, or `-`.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Folder for model, pictures and report; NAME-flow by default.")
+        Path | None,
+        typer.Option(help="Folder for model, pictures and report; NAME-flow by default, NAME-MODEL-flow of a --model."),
     ] = None,
     model: Annotated[
-        str, typer.Option(help="The recipe: realnvp, nice, nsf, maf, iaf, nsf_ar; of images realnvp-image or glow.")
+        str, typer.Option(help="The recipe: realnvp, nice, nsf, maf, iaf, nsf-ar; of images realnvp-image or glow.")
     ] = "realnvp",
-    layers: Annotated[int | None, typer.Option(help="Number of couplings (of images: a level).")] = None,
+    layers: Annotated[int | None, typer.Option(min=1, help="Number of couplings (of images: a level).")] = None,
     hidden: Annotated[str | None, typer.Option(help="Widths of the hidden layers, such as 128,128.")] = None,
     dropout: Annotated[float | None, typer.Option(help="Dropout rate in the couplings' networks.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows in a minibatch.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=0, help="Passes over the training rows.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Rows in a minibatch.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Adam's step at the start.")] = None,
     ema: Annotated[float | None, typer.Option(help="Decay of the average over parameters; 0 for none.")] = None,
-    patience: Annotated[int | None, typer.Option(help="Stop after that many epochs without a new best.")] = None,
+    patience: Annotated[int | None, typer.Option(min=1, help="Stop after that many epochs without a new best.")] = None,
     context: Annotated[str, typer.Option(help="Columns to condition on, by name or number: a,b.")] = "",
     drop: Annotated[str, typer.Option(help="Columns to leave out.")] = "",
     bounds: Annotated[str, typer.Option(help="LOW,HIGH of all values: puts logit(alpha) before the flow.")] = "",
@@ -55,6 +55,8 @@ def train(
     The models of images, realnvp-image and glow, take the digits or an .npy array (n, H, W) or (n, H, W, C); integers
     are levels, from 0 to the largest if no --bounds are given.
 
+    Defaults that are not shown depend on the model and the data; the run says which it takes.
+
     Examples:
 
         refflow train digits
@@ -64,39 +66,60 @@ def train(
         refflow train images.npy --model glow --bounds 0,256
     """
     from refflow import jobs
+    from refflow.streams import json_text
 
-    known = (*jobs.RECIPES, *jobs.IMAGE_RECIPES)
-    require(model in known, f"--model {model}: expected one of {', '.join(known)}")
+    known = {name.replace("_", "-"): name for name in (*jobs.RECIPES, *jobs.IMAGE_RECIPES)}
+    require(model.replace("_", "-") in known, f"--model {model}: expected one of {', '.join(known)}")
+    model = known[model.replace("_", "-")]
+    choices = given(layers=layers, hidden=_widths(hidden), dropout=dropout)
+    options = given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, ema=ema, patience=patience)
+    _check(options, dropout, alpha)
     require(dtype in ("float32", "float64"), f"--dtype {dtype}: expected float32 or float64")
     images = model in jobs.IMAGE_RECIPES
     task = _task(data, seed, names(context), names(drop), test, _pair(bounds), alpha, images)
-    folder = _folder(out or Path(f"{task.name}-flow"))
-    remarks = [] if quiet else [*task.remarks]
+    kind = "" if model == "realnvp" else f"{model}-"  # so that a second model does not replace the first
+    folder = _folder(out or Path(f"{task.name}-{kind}flow"))
+    remarks = [] if quiet else [*task.remarks, jobs.plan(task, model, choices, options)]
     for remark in remarks:
         say(remark)
-    flow = jobs.build(task, model, seed, dtype, **given(layers=layers, hidden=_widths(hidden), dropout=dropout))
-    flow = placed(flow, device)
-    options = given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, ema=ema, patience=patience)
+    flow = placed(jobs.build(task, model, seed, dtype, **choices), device)
     checkpoint, path = folder / "checkpoint.safetensors", folder / "model.safetensors"
     if not resume:
         checkpoint.unlink(missing_ok=True)
     flow, history, seconds, failure = _fit(flow, task, seed, checkpoint, options, quiet)
-    flow.save(path, {**jobs.description(task, model, seed, options), **jobs.outcome_of_training(history)})
+    try:
+        flow.save(path, {**jobs.description(task, model, seed, options), **jobs.outcome_of_training(history)})
+    except FileError as error:
+        raise error if failure is None else DivergedError(f"{failure}; {error}") from error
+    what = "the best flow so far is in" if history.best_epoch else "no epoch improved the flow: untrained, it is in"
     if failure is not None:
-        raise DivergedError(f"{failure}; the best flow so far is in {path}")
+        raise DivergedError(f"{failure}; {what} {path}")
     if history.stopped == "interrupted":
-        say(f"interrupted after epoch {len(history.epochs)}; the best flow so far is in {path}")
+        say(f"interrupted after epoch {len(history.epochs)}; {what} {path}")
         raise typer.Exit(130)
     outcome = jobs.evaluate(task, flow, history, seconds, f"{model} flow", draws, seed)
-    made, remark = jobs.draw_pictures(outcome, folder, seed)
     found = {**jobs.report(outcome), "peak_megabytes": _peak_megabytes()}
-    found["files"] = [str(file) for file in (path, *made, folder / "report.json")]
+    found["files"] = [str(file) for file in (path, folder / "report.json")]
+    jobs.write_report(folder, found)  # before the pictures: if they fail, this is kept
+    jobs.log_look(folder, found)
+    made, failed = jobs.draw_pictures(outcome, folder, seed)
+    found["files"] += map(str, made)
+    found["peak_megabytes"] = _peak_megabytes()
     jobs.write_report(folder, found)
     checkpoint.unlink(missing_ok=True)
-    print(json.dumps(found)) if as_json else _print_table(found)
+    print(json_text(found)) if as_json else _print_table(found)
     if not quiet:
-        for text in filter(None, [remark, *history.events, *(r for r in outcome.remarks if r not in remarks)]):
+        for text in [*failed, *history.events, *(r for r in outcome.remarks if r not in remarks)]:
             say(text)
+
+
+def _check(options: dict[str, Any], dropout: float | None, alpha: float) -> None:
+    """Wrong usage unless the numbers are in the open ranges that Typer does not know."""
+    rate, ema = options.get("learning_rate", 1.0), options.get("ema", 0.0)
+    require(0.0 < rate < float("inf"), f"--learning-rate {rate}: expected a positive, finite number")
+    require(0.0 <= ema < 1.0, f"--ema {ema}: expected a number in [0, 1)")
+    require(dropout is None or 0.0 <= dropout < 1.0, f"--dropout {dropout}: expected a number in [0, 1)")
+    require(0.0 <= alpha < 0.5, f"--alpha {alpha}: expected a number in [0, 0.5)")
 
 
 def _task(
@@ -121,9 +144,9 @@ def _task(
     name = "stdin" if data == "-" else data
     if images:
         return image_task(read_table(data), name, seed=seed, test=test, bounds=bounds, alpha=alpha)
-    return table_task(
-        read_table(data), name, seed=seed, context=context, drop=drop, test=test, bounds=bounds, alpha=alpha
-    )
+    table = read_table(data)
+    columns_known(table, context, drop)
+    return table_task(table, name, seed=seed, context=context, drop=drop, test=test, bounds=bounds, alpha=alpha)
 
 
 def _fit(
@@ -164,12 +187,25 @@ def _print_table(found: dict[str, Any]) -> None:
             gains.get(row["model"], ""),
         )  # fmt: skip
     Console(width=None if sys.stdout.isatty() else 80).print(table)
+    for text in _warnings(found):
+        print(text)
     errors = ", ".join(f"{error:.1e} in {dtype}" for dtype, error in found["round_trip_error"].items())
     print(f"worst round-trip error |decode(encode(x)) - x|: {errors}")
     print("+- s.e.: of the mean over test rows; flow better by: paired over rows, with its 95 % interval")
     peak = "" if found["peak_megabytes"] is None else f"; peak memory {found['peak_megabytes']} MB"
     print(f"kept epoch {found['best_epoch']} of {found['epochs']} ({found['stopped']}){peak}")
     print("wrote " + ", ".join(found["files"]))
+
+
+def _warnings(found: dict[str, Any]) -> list[str]:
+    """What a reader of the table must not overlook."""
+    lost = [g["over"] for g in found["paired_advantage_of_flow"] if g["mean"] < 0.0]
+    texts = []
+    if lost:
+        texts.append(f"the flow is worse than the {' and the '.join(lost)}: train it longer, or take the simpler model")
+    if not found["best_epoch"]:
+        texts.append("no epoch improved the flow: it is untrained")
+    return texts
 
 
 def _peak_megabytes() -> int | None:
@@ -196,6 +232,7 @@ def _pair(text: str) -> tuple[float, float] | None:
         low, high = (float(v) for v in text.split(","))
     except ValueError:
         raise typer.BadParameter(f"--bounds {text}: expected LOW,HIGH") from None
+    require(low < high, f"--bounds {text}: expected LOW below HIGH")
     return low, high
 
 

@@ -20,7 +20,7 @@ class StandardNormal(Distribution):
     event_shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if not self.event_shape or event_size(self.event_shape) < 1:
+        if not isinstance(self.event_shape, tuple) or not self.event_shape or event_size(self.event_shape) < 1:
             raise StructureError(f"expected an event shape of positive sizes such as (2,), got {self.event_shape}")
 
     @property

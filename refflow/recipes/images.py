@@ -20,9 +20,9 @@ from refflow.bijections import (
 from refflow.conditioners import Conditioner
 from refflow.convolutions import ConvNet, ConvResidualNet
 from refflow.distributions import Distribution, StandardNormal
-from refflow.errors import StructureError
+from refflow.errors import StructureError, require_sequence
 from refflow.flow import Flow, Seed
-from refflow.preprocessing import Dequantization
+from refflow.preprocessing import Dequantization, Preprocessing, maps_of
 
 
 def realnvp_image(
@@ -39,7 +39,8 @@ def realnvp_image(
     context_dim: int = 0,
     dropout: float = 0.0,
     base: Distribution | None = None,
-    preprocessing: Sequence[Bijection] = (),
+    preprocessing: Preprocessing = (),
+    context_preprocessing: Bijection | None = None,
     dequantization: Dequantization | None = None,
     seed: Seed,
     dtype: Any = "float64",
@@ -54,6 +55,9 @@ def realnvp_image(
 
     The paper has 3 couplings, images scaled down to 4 x 4, residual networks of 32 or 64 channels in 2 to 8 blocks, and
     batch normalisation, in whose place stands an ActNorm before each coupling (`initialize` sets it).
+
+    Data and context should be of unit scale: `preprocessing=standardize(x)`,
+    `context_preprocessing=standardize(context)`.
 
     >>> flow = realnvp_image((4, 4, 1), couplings=1, hidden=(4,), seed=0)
     >>> flow.sample(3, seed=1).shape, flow.base.shape
@@ -86,7 +90,7 @@ def realnvp_image(
             maps += [squeeze, *(m for mask in masks for m in coupling(mask))]
             shape = (height, width, channels - channels // 2)
         levels.append(Chain(tuple(maps)))
-    return _image_flow(levels, base, preprocessing, dequantization)
+    return _image_flow(levels, base, preprocessing, dequantization, context_preprocessing)
 
 
 def glow(
@@ -102,7 +106,8 @@ def glow(
     context_dim: int = 0,
     dropout: float = 0.0,
     base: Distribution | None = None,
-    preprocessing: Sequence[Bijection] = (),
+    preprocessing: Preprocessing = (),
+    context_preprocessing: Bijection | None = None,
     dequantization: Dequantization | None = None,
     seed: Seed,
     dtype: Any = "float64",
@@ -114,6 +119,9 @@ def glow(
     `levels` is 2 if not given, or 1 for sides that can be halved once only. The paper has K = 32, L = 3 for images of
     32 x 32, networks of 512 channels, and a trainable base; the defaults here fit small images. `scale="sigmoid"` is
     the published code's. Networks as in `realnvp_image`.
+
+    Data and context should be of unit scale: `preprocessing=standardize(x)`,
+    `context_preprocessing=standardize(context)`.
 
     >>> flow = glow((4, 4, 1), steps=1, hidden=(4,), seed=0)
     >>> flow.encode(np.zeros((2, 4, 4, 1))).shape
@@ -140,26 +148,31 @@ def glow(
             maps.append(AffineCoupling(mask, net, scale, bound))
         shape = (height, width, channels - channels // 2)
         made.append(Chain(tuple(maps)))
-    return _image_flow(made, base, preprocessing, dequantization)
+    return _image_flow(made, base, preprocessing, dequantization, context_preprocessing)
 
 
 def _network(mask: Mask, *, hidden: Sequence[int], blocks: int, **options: Any) -> Conditioner:
     """The network of an affine coupling: plain, or residual if it has blocks."""
+    require_sequence(hidden, "hidden")
     if blocks:
         return ConvResidualNet.init(mask, 2, width=hidden[0], blocks=blocks, **options)
     return ConvNet.init(mask, 2, hidden=hidden, **options)
 
 
+def _is_image(shape: Any) -> bool:
+    return isinstance(shape, tuple | list) and len(shape) == 3 and min(shape) > 0
+
+
 def _halvings(shape: tuple[int, ...]) -> int:
     """How often height and width can be halved."""
     n = 0
-    while len(shape) == 3 and min(shape) > 0 and all(side % 2 ** (n + 1) == 0 for side in shape[:2]):
+    while _is_image(shape) and all(side % 2 ** (n + 1) == 0 for side in shape[:2]):
         n += 1
     return n
 
 
 def _check_levels(shape: tuple[int, ...], levels: int, steps: int, halvings: int) -> None:
-    if len(shape) != 3 or min(shape) < 1:
+    if not _is_image(shape):
         raise StructureError(f"expected an image shape (H, W, C), got {shape}")
     if levels < 1 or steps < 1:
         raise StructureError(f"expected at least one level and one step in each, got {levels} and {steps}")
@@ -173,8 +186,10 @@ def _check_levels(shape: tuple[int, ...], levels: int, steps: int, halvings: int
 def _image_flow(
     levels: Sequence[Bijection],
     base: Distribution | None,
-    preprocessing: Sequence[Bijection],
+    preprocessing: Preprocessing,
     dequantization: Dequantization | None,
+    context_preprocessing: Bijection | None,
 ) -> Flow:
     body = MultiScale(tuple(levels))
-    return Flow(base or StandardNormal(body.output_shape), Chain((*preprocessing, body)), dequantization)
+    chain = Chain((*maps_of(preprocessing), body))
+    return Flow(base or StandardNormal(body.output_shape), chain, dequantization, context_preprocessing)

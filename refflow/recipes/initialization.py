@@ -15,7 +15,7 @@ def initialize(flow: Flow, x: Any, context: Any = None) -> Flow:
     It looks into chains, multi-scale levels and concatenated pieces; what runs the other way (`Inverse`) or is `Frozen`
     stays as it is.
     """
-    return Flow(flow.base, _initialized(flow.bijection, x, context)[0], flow.dequantization)
+    return replace(flow, bijection=_initialized(flow.bijection, x, flow.prepare_context(context))[0])
 
 
 def _initialized(f: Bijection, x: Any, context: Any) -> tuple[Bijection, Any]:

@@ -29,7 +29,7 @@ from refflow.distributions import Distribution, StandardNormal, Uniform
 from refflow.errors import StructureError
 from refflow.flow import Flow, Seed
 from refflow.masked import MaskedMLP
-from refflow.preprocessing import Dequantization
+from refflow.preprocessing import Dequantization, Preprocessing, maps_of
 
 MASKS = {"half": half_mask, "alternating": alternating_mask}
 
@@ -78,7 +78,8 @@ def nice(
     context_dim: int = 0,
     dropout: float = 0.0,
     base: Distribution | None = None,
-    preprocessing: Sequence[Bijection] = (),
+    preprocessing: Preprocessing = (),
+    context_preprocessing: Bijection | None = None,
     dequantization: Dequantization | None = None,
     seed: Seed,
     dtype: Any = "float64",
@@ -87,9 +88,12 @@ def nice(
     dimension (section 3.3), on a standard normal or another base.
 
     The paper uses 4 couplings of 5 hidden layers of 1000 units; the default widths here fit small data.
+
+    Data and context should be of unit scale: `preprocessing=standardize(x)`,
+    `context_preprocessing=standardize(context)`.
     """
     rng = np.random.default_rng(seed)
-    maps: list[Bijection] = list(preprocessing)
+    maps = maps_of(preprocessing)
     for m in _masks(dim, mask, layers):
         net = MLP.init(
             len(m.kept), len(m.moved), rng=rng, hidden=hidden, activation=activation, context_dim=context_dim,
@@ -97,7 +101,7 @@ def nice(
         )  # fmt: skip
         maps.append(AdditiveCoupling(m, net))
     maps.append(ElementwiseAffine(np.zeros(dim, dtype=dtype), np.zeros(dim, dtype=dtype)))
-    return Flow(base or StandardNormal((dim,)), Chain(tuple(maps)), dequantization)
+    return Flow(base or StandardNormal((dim,)), Chain(tuple(maps)), dequantization, context_preprocessing)
 
 
 def realnvp(
@@ -114,7 +118,8 @@ def realnvp(
     context_dim: int = 0,
     dropout: float = 0.0,
     base: Distribution | None = None,
-    preprocessing: Sequence[Bijection] = (),
+    preprocessing: Preprocessing = (),
+    context_preprocessing: Bijection | None = None,
     dequantization: Dequantization | None = None,
     seed: Seed,
     dtype: Any = "float64",
@@ -123,12 +128,15 @@ def realnvp(
     standard normal or another base. With `actnorm`, an ActNorm before each coupling; with `linear`, a map that mixes
     the halves before every pair of couplings: "permutation", "lu" or "rotation" (`LINEAR`).
 
+    Data and context should be of unit scale: `preprocessing=standardize(x)`,
+    `context_preprocessing=standardize(context)`.
+
     >>> flow = realnvp(3, layers=2, hidden=(8,), seed=0)
     >>> flow.sample(5, seed=1).shape
     (5, 3)
     """
     rng = np.random.default_rng(seed)
-    maps: list[Bijection] = list(preprocessing)
+    maps = maps_of(preprocessing)
     for k, m in enumerate(_masks(dim, mask, layers)):
         if k % 2 == 0 and k > 0:
             maps.extend(_linear(linear, dim, rng, dtype))
@@ -139,7 +147,7 @@ def realnvp(
             dropout=dropout, dtype=dtype,
         )  # fmt: skip
         maps.append(AffineCoupling(m, net, scale, bound))
-    return Flow(base or StandardNormal((dim,)), Chain(tuple(maps)), dequantization)
+    return Flow(base or StandardNormal((dim,)), Chain(tuple(maps)), dequantization, context_preprocessing)
 
 
 def nsf(
@@ -154,7 +162,9 @@ def nsf(
     linear: str | None = "lu",
     context_dim: int = 0,
     dropout: float = 0.0,
-    preprocessing: Sequence[Bijection] = (),
+    base: Distribution | None = None,
+    preprocessing: Preprocessing = (),
+    context_preprocessing: Bijection | None = None,
     dequantization: Dequantization | None = None,
     seed: Seed,
     dtype: Any = "float64",
@@ -167,12 +177,15 @@ def nsf(
     uses 10 couplings with K = 8 bins, bound 3 and residual networks of 2 blocks and 256 units for its tables; the
     defaults here fit small data.
 
+    Data and context should be of unit scale: `preprocessing=standardize(x)`,
+    `context_preprocessing=standardize(context)`.
+
     >>> flow = nsf(3, layers=2, hidden=(8,), bins=4, seed=0)
     >>> flow.sample(5, seed=1).shape
     (5, 3)
     """
     rng = np.random.default_rng(seed)
-    maps: list[Bijection] = list(preprocessing)
+    maps = maps_of(preprocessing)
     for k, m in enumerate(_masks(dim, mask, layers)):
         if k % 2 == 0 and k > 0:
             maps.extend(_linear(linear, dim, rng, dtype))
@@ -181,7 +194,7 @@ def nsf(
             context_dim=context_dim, dropout=dropout, dtype=dtype,
         )  # fmt: skip
         maps.append(RationalQuadraticCoupling(m, net, bins, bound))
-    return Flow(StandardNormal((dim,)), Chain(tuple(maps)), dequantization)
+    return Flow(base or StandardNormal((dim,)), Chain(tuple(maps)), dequantization, context_preprocessing)
 
 
 def nsf_circular(
@@ -236,7 +249,9 @@ def maf(
     linear: str | None = None,
     context_dim: int = 0,
     dropout: float = 0.0,
-    preprocessing: Sequence[Bijection] = (),
+    base: Distribution | None = None,
+    preprocessing: Preprocessing = (),
+    context_preprocessing: Bijection | None = None,
     dequantization: Dequantization | None = None,
     seed: Seed,
     dtype: Any = "float64",
@@ -248,12 +263,15 @@ def maf(
     mixes the coordinates before every layer but the first (`LINEAR`). The paper uses 5 or 10 layers of 1 or 2 hidden
     layers of 100 units (512 for its larger data) and unbounded scales (`scale="exp"`).
 
+    Data and context should be of unit scale: `preprocessing=standardize(x)`,
+    `context_preprocessing=standardize(context)`.
+
     >>> flow = maf(3, layers=2, hidden=(8,), seed=0)
     >>> flow.sample(5, seed=1).shape
     (5, 3)
     """
     rng = np.random.default_rng(seed)
-    maps: list[Bijection] = list(preprocessing)
+    maps = maps_of(preprocessing)
     for k, degrees in enumerate(_orders(dim, layers)):
         if k > 0:
             maps.extend(_linear(linear, dim, rng, dtype))
@@ -264,7 +282,7 @@ def maf(
             dropout=dropout, dtype=dtype,
         )  # fmt: skip
         maps.append(AffineAutoregressive(net, scale, bound))
-    return Flow(StandardNormal((dim,)), Chain(tuple(maps)), dequantization)
+    return Flow(base or StandardNormal((dim,)), Chain(tuple(maps)), dequantization, context_preprocessing)
 
 
 def iaf(
@@ -277,7 +295,9 @@ def iaf(
     bound: float = 2.0,
     context_dim: int = 0,
     dropout: float = 0.0,
-    preprocessing: Sequence[Bijection] = (),
+    base: Distribution | None = None,
+    preprocessing: Preprocessing = (),
+    context_preprocessing: Bijection | None = None,
     dequantization: Dequantization | None = None,
     seed: Seed,
     dtype: Any = "float64",
@@ -287,16 +307,19 @@ def iaf(
 
     The paper uses 2 to 8 layers, ELUs, and gates z' = sigma(s) z + (1 - sigma(s)) m, which `scale="sigmoid"` is with
     t = (1 - sigma(s)) m.
+
+    Data and context should be of unit scale: `preprocessing=standardize(x)`,
+    `context_preprocessing=standardize(context)`.
     """
     rng = np.random.default_rng(seed)
-    maps: list[Bijection] = list(preprocessing)
+    maps = maps_of(preprocessing)
     for degrees in _orders(dim, layers):
         net = MaskedMLP.init(
             dim, 2, rng=rng, degrees=degrees, hidden=hidden, activation=activation, context_dim=context_dim,
             dropout=dropout, dtype=dtype,
         )  # fmt: skip
         maps.append(Inverse(AffineAutoregressive(net, scale, bound)))
-    return Flow(StandardNormal((dim,)), Chain(tuple(maps)), dequantization)
+    return Flow(base or StandardNormal((dim,)), Chain(tuple(maps)), dequantization, context_preprocessing)
 
 
 def nsf_ar(
@@ -311,7 +334,9 @@ def nsf_ar(
     linear: str | None = "lu",
     context_dim: int = 0,
     dropout: float = 0.0,
-    preprocessing: Sequence[Bijection] = (),
+    base: Distribution | None = None,
+    preprocessing: Preprocessing = (),
+    context_preprocessing: Bijection | None = None,
     dequantization: Dequantization | None = None,
     seed: Seed,
     dtype: Any = "float64",
@@ -323,12 +348,15 @@ def nsf_ar(
     uses 10 layers with 8 bins, bound 3 and masked residual networks of 2 blocks and 256 units for its tables; the
     networks here are plain.
 
+    Data and context should be of unit scale: `preprocessing=standardize(x)`,
+    `context_preprocessing=standardize(context)`.
+
     >>> flow = nsf_ar(3, layers=2, hidden=(8,), bins=4, seed=0)
     >>> flow.sample(5, seed=1).shape
     (5, 3)
     """
     rng = np.random.default_rng(seed)
-    maps: list[Bijection] = list(preprocessing)
+    maps = maps_of(preprocessing)
     for k, degrees in enumerate(_orders(dim, layers)):
         if k > 0:
             maps.extend(_linear(linear, dim, rng, dtype))
@@ -339,4 +367,4 @@ def nsf_ar(
             context_dim=context_dim, dropout=dropout, dtype=dtype,
         )  # fmt: skip
         maps.append(RationalQuadraticAutoregressive(net, bins, bound))
-    return Flow(StandardNormal((dim,)), Chain(tuple(maps)), dequantization)
+    return Flow(base or StandardNormal((dim,)), Chain(tuple(maps)), dequantization, context_preprocessing)

@@ -109,7 +109,8 @@ class Run:
         start = time.perf_counter()
         while True:
             try:
-                state, train_loss, norm = self._epoch(self.state)
+                with np.errstate(all="ignore"):  # what overflows is looked for, and named, after every step
+                    state, train_loss, norm = self._epoch(self.state)
                 break
             except _NonFinite as event:
                 self._halve(event.layer)
@@ -175,9 +176,8 @@ class Run:
             flow = bind(self.flow, tree)
             return negative_log_likelihood(with_dropout(flow, rng) if self.dropout else flow, batch)
 
-        with np.errstate(all="ignore"):
-            value, gradient = xp.value_and_grad(loss)(self.layout.unflatten(theta))
-            return float(value), self.layout.vector(gradient)
+        value, gradient = xp.value_and_grad(loss)(self.layout.unflatten(theta))
+        return float(value), self.layout.vector(gradient)
 
     def _rate(self, state: State, steps: int) -> float:
         done = steps / max(self.settings.epochs * self._batches(), 1)

@@ -82,7 +82,8 @@ class _Iterations:
         theta, value = intermediate_result.x, float(intermediate_result.fun)
         loss = value
         if self.held_out is not None:
-            loss = -float(np.average(log_prob_rows(self.at(theta), self.held_out), weights=self.held_out.weights))
+            with np.errstate(all="ignore"):
+                loss = -float(np.average(log_prob_rows(self.at(theta), self.held_out), weights=self.held_out.weights))
         improved = loss < self.best_loss
         number = len(self.history.epochs) + 1
         if improved:

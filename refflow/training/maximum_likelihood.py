@@ -1,6 +1,6 @@
 """`fit`: maximum likelihood by gradient ascent, with its arguments checked and its rows split."""
 
-from dataclasses import asdict
+import warnings
 from os import PathLike
 from typing import Any
 
@@ -12,6 +12,7 @@ from refflow.observations import Observations, constant_columns, observations
 from refflow.training import optimizers
 from refflow.training.epochs import Run
 from refflow.training.lbfgs import fit_lbfgs
+from refflow.training.likelihood import scale_warnings
 from refflow.training.optimizers import Schedule
 from refflow.training.records import Callback, FitResult, Settings
 
@@ -40,7 +41,8 @@ def fit(
 
     Minimises L(theta) = -sum_i w_i log p(x_i; theta) / sum_i w_i over minibatches.
 
-    * `context`, `weights`: one row, one non-negative weight for each row of x.
+    * `context`, `weights`: one row, one non-negative weight for each row of x. A context should be of unit scale, as x
+      should: give the flow `context_preprocessing=standardize(context)`, which its file keeps.
     * `validation`: the fraction of rows held out, drawn by the seed; or the held-out rows themselves, as `x`, or as
       `(x, context)`; 0 for none, and then the last parameters are returned.
     * `optimizer`: adam, adamw (Adam with decoupled `weight_decay`), or lbfgs (SciPy's, on all rows at once: for tiny
@@ -57,6 +59,10 @@ def fit(
     A flow with a `dequantization` sees fresh noise in every epoch. A loss that is not finite rolls back to the epoch's
     start, halves the step and says which layer it came from. Ctrl-C returns the best so far.
 
+    Warns (UserWarning), and notes in `history.events`, where the untrained flow puts the rows far from where its base
+    has its mass, or where it reads a context far from unit scale: training from there is slow and often bad, so
+    standardise. Warns of rows that are off the grid of the flow's quantisation steps.
+
     Raises `DataError` for NaN, infinities, constant columns or integers without dequantisation, `DivergedError` if
     halving the step does not help.
 
@@ -72,14 +78,20 @@ def fit(
     train, held_out = _split(flow, observations(flow, x, context, weights), validation, seed)
     if flow.dequantization is None and (constant := constant_columns(train.x)):
         raise DataError(f"expected columns that vary, got constant columns {constant}: leave them out")
+    events = scale_warnings(flow, train, seed)
+    for text in events:
+        warnings.warn(text, stacklevel=2)
     if optimizer == "lbfgs":
         if checkpoint is not None or weight_decay or ema:
             raise StructureError("expected no checkpoint, weight_decay or ema with lbfgs")
-        return fit_lbfgs(flow, train, held_out, epochs, seed, callback)
+        fitted, history = fit_lbfgs(flow, train, held_out, epochs, seed, callback)
+        history.events[:0] = events
+        return FitResult(fitted, history)
     run = Run(
         flow, train, held_out, settings, optimizers.optimizer(optimizer, weight_decay),
         optimizers.schedule_function(schedule), callback,
     )  # fmt: skip
+    run.history.events.extend(events)
     if checkpoint is not None:
         name = schedule if isinstance(schedule, str) else getattr(schedule, "__qualname__", "function")
         run.keep(checkpoint, {"optimizer": optimizer, "schedule": name, "weight_decay": weight_decay})
@@ -88,16 +100,16 @@ def fit(
 
 def _check(s: Settings) -> None:
     rules = {
-        "epochs >= 0": s.epochs >= 0,
-        "batch_size >= 1": s.batch_size >= 1,
-        "a positive, finite learning_rate": 0.0 < s.learning_rate < float("inf"),
-        "a positive clip or None": s.clip is None or s.clip > 0.0,
-        "ema in [0, 1)": 0.0 <= s.ema < 1.0,
-        "patience >= 1 or None": s.patience is None or s.patience >= 1,
+        "epochs >= 0": (s.epochs, s.epochs >= 0),
+        "batch_size >= 1": (s.batch_size, s.batch_size >= 1),
+        "a positive, finite learning_rate": (s.learning_rate, 0.0 < s.learning_rate < float("inf")),
+        "a positive clip or None": (s.clip, s.clip is None or s.clip > 0.0),
+        "ema in [0, 1)": (s.ema, 0.0 <= s.ema < 1.0),
+        "patience >= 1 or None": (s.patience, s.patience is None or s.patience >= 1),
     }
-    broken = [rule for rule, holds in rules.items() if not holds]
+    broken = [f"{rule}, got {value}" for rule, (value, holds) in rules.items() if not holds]
     if broken:
-        raise StructureError(f"expected {'; '.join(broken)}; got {asdict(s)}")
+        raise StructureError(f"expected {'; '.join(broken)}")
 
 
 def _split(
