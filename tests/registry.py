@@ -300,6 +300,12 @@ def flows():
         refflow.realnvp(2, layers=2, hidden=(3,), activation="softplus", context_dim=1, seed=0),
         None,
     )
+    scaled = refflow.Frozen(refflow.Standardize(np.full(1, 40.0), np.full(1, 8.0)))
+    yield (
+        "realnvp, D = 1, context standardised",
+        refflow.realnvp(1, layers=2, hidden=(3,), context_dim=1, context_preprocessing=scaled, seed=0),
+        None,
+    )
     yield "maf, D = 2", refflow.maf(2, layers=2, hidden=(4,), activation="tanh", linear="lu", seed=0), None
     yield "iaf, D = 2", refflow.iaf(2, layers=2, hidden=(4,), activation="tanh", seed=0), None
     yield "nice, D = 2", refflow.nice(2, layers=2, hidden=(4,), activation="silu", seed=0), None

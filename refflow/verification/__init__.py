@@ -103,7 +103,7 @@ def check_laws(
     if laws is not None:
         return [_ask(law, f, x, context) for law in laws]
     if isinstance(f, Flow):
-        found = check_laws(f.bijection, x, context, y=y)
+        found = check_laws(f.bijection, x, f.prepare_context(context), y=y)
         return found + [_ask(law, f, x, context) for law in FLOW_LAWS]
     if y is None:
         y, back = np.array(forward(f, x, context)[0]), context

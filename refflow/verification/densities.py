@@ -32,11 +32,12 @@ def change_of_variables(flow: Flow, x: np.ndarray, context: Context = None) -> F
 
     def measure(flow: Any, x: np.ndarray, context: Context) -> Measured:
         with np.errstate(all="ignore"):
-            z, log_det = forward(flow.bijection, x, context)
+            prepared = flow.prepare_context(context)
+            z, log_det = forward(flow.bijection, x, prepared)
             parts = flow.base.log_prob(z), log_det
             error = np.abs(flow.log_prob(x, context).astype(float) - (parts[0].astype(float) + parts[1]))
             encoded = np.abs(flow.encode(x, context).astype(float) - z).reshape(len(x), -1)
-            back = flow.decode(z, context).astype(float) - flow.bijection.inverse(z, context)[0]
+            back = flow.decode(z, context).astype(float) - flow.bijection.inverse(z, prepared)[0]
         size = np.abs(parts[0]) + np.abs(parts[1]) + x[0].size
         error = np.column_stack([error, encoded, np.abs(back).reshape(len(x), -1)])
         kappa = np.column_stack([size, 1.0 + np.abs(z).reshape(len(x), -1), 1.0 + np.abs(x).reshape(len(x), -1)])
@@ -68,7 +69,7 @@ def sampling(flow: Flow, x: np.ndarray, context: Context = None) -> Finding:
     def measure(_: Any, points: np.ndarray, rows: Context) -> Measured:
         with np.errstate(all="ignore"):
             error = np.abs(flow.log_prob(points, rows).astype(float) - given)
-        scales = conditions(flow.bijection, points, rows)
+        scales = conditions(flow.bijection, points, flow.prepare_context(rows))
         size = np.abs(given) + _base_slope(flow, points, rows, scales.value, scales.round_trip)
         return Measured(error[:, None], (size + scales.antisymmetry)[:, None], scales.conclusive(points.dtype))
 
@@ -80,7 +81,8 @@ def sampling(flow: Flow, x: np.ndarray, context: Context = None) -> Finding:
 
 def _base_slope(flow: Flow, x: np.ndarray, context: Context, value: np.ndarray, back: np.ndarray) -> np.ndarray:
     """|grad log p_Z . dz| for latents moved by what f loses: its own rounding and that of the round trip."""
-    z = forward(flow.bijection, x.astype(float), None if context is None else context.astype(float))[0]
+    prepared = flow.prepare_context(None if context is None else context.astype(float))
+    z = forward(flow.bijection, x.astype(float), prepared)[0]
     h = 1e-6 * np.maximum(1.0, np.abs(z))
     flat, steps = z.reshape(len(z), -1), h.reshape(len(z), -1)
     slope = np.empty_like(flat)
@@ -95,7 +97,8 @@ def _base_slope(flow: Flow, x: np.ndarray, context: Context, value: np.ndarray, 
 
 def _image(flow: Flow, x: np.ndarray, context: Context, back: np.ndarray) -> np.ndarray:
     """|J| times the round trip's scale, J by the complex step."""
-    jacobian = derivatives(flow.bijection, x.astype(float), None if context is None else context.astype(float))[0]
+    prepared = flow.prepare_context(None if context is None else context.astype(float))
+    jacobian = derivatives(flow.bijection, x.astype(float), prepared)[0]
     return np.asarray((np.abs(jacobian) @ back[..., None])[..., 0])
 
 
