@@ -1,5 +1,7 @@
 """Planar, radial and Sylvester maps: against dense matrices, at the edge of their constraints, and their inverses."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from scipy.optimize import brentq
@@ -189,3 +191,39 @@ def test_shapes_are_checked():
         refflow.Sylvester(np.zeros((1, 3)), np.zeros((2, 2)), np.zeros((2, 2)), np.zeros(2))
     with pytest.raises(refflow.RefflowError, match="between 1 and D = 2 directions"):
         refflow.Sylvester(np.zeros((1, 2)), np.zeros((2, 3)), np.zeros((2, 3)), np.zeros(3))
+
+
+def exact_product(a, b):
+    return sum(Fraction(float(x)) * Fraction(float(y)) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [1.0, 3.0, 10.0, 30.0])
+def test_the_planar_constraint_holds_of_the_vector_that_forward_adds(dtype, scale):
+    """w.u^ > -1, and within 8 u sum |w_i u^_i| of m(t), in rational arithmetic: u^ is y - x at x = 0 and tanh(b) = 1.
+    By (7), a rounding each of p, of what it is made orthogonal by, and of the sum."""
+    rng, unit = np.random.default_rng(14), np.finfo(dtype).eps / 2
+    for _ in range(100):
+        for dim in (2, 4):
+            w, u = (scale * rng.normal(size=(2, dim))).astype(dtype)
+            f = refflow.Planar(w, u, np.full(1, 100.0, dtype=dtype))
+            bent = f.forward(np.zeros((1, dim), dtype=dtype))[0][0]
+            got, t = exact_product(w, bent), exact_product(w, u)
+            m = t / (1 - t) if t < 0 else t
+            assert got > -1
+            # t itself is rounded by D u |w||u|, and m by share(t)^2 of that
+            slack = 8 * np.abs(w * bent).sum() + dim * np.abs(w * u).sum() / max(1.0, 1.0 - float(t)) ** 2
+            assert abs(float(got - m)) <= unit * slack
+
+
+@pytest.mark.parametrize(("dtype", "small"), [("float32", 1e-23), ("float64", 1e-170)])
+def test_a_planar_map_along_a_tiny_vector(dtype, small):
+    """|w|^2 underflows; with t = -2, u^ = u + (m - t) w / |w|^2 = (-2 + 4/3) / small along w, m = -2/3."""
+    f = refflow.Planar(*np.array([[small, 0.0], [-2.0 / small, 1.0]], dtype=dtype), np.zeros(1, dtype=dtype))
+    x = np.array([[0.5 / small, 0.25]], dtype=dtype)
+    y, log_det = f.forward(x)
+    bent = np.tanh(0.5)
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(y, [[(0.5 - bent * 2 / 3) / small, 0.25 + bent]], rtol=8 * eps)
+    np.testing.assert_allclose(log_det, [np.log(1.0 - 2 / 3 * (1.0 - bent**2))], rtol=16 * eps)
+    np.testing.assert_allclose(f.inverse(y)[0], x, rtol=16 * eps)

@@ -56,6 +56,15 @@ def unbend(b: Array, t: Array) -> Array:
     return xp.solve_increasing(_bend, (t,), b, xp.minimum(b, other), xp.maximum(b, other))
 
 
+def directions(vectors: Array) -> tuple[Array, Array]:
+    """The vectors v `(..., D)` divided by their largest elements, and v / |v|^2 of those: what depends on directions
+    alone neither overflows nor underflows. Zeros stay zeros."""
+    largest = xp.max(xp.abs(xp.detach(vectors)), axis=-1, keepdims=True)  # a constant: directions do not depend on it
+    v = vectors / xp.where(xp.greater(largest, 0.0), largest, 1.0)
+    squares = xp.sum(xp.square(v), axis=-1, keepdims=True)
+    return v, v / xp.where(xp.greater(squares, 0.0), squares, 1.0)
+
+
 class Bent(Bijection):
     """The properties that these maps take from their dimension."""
 
@@ -80,6 +89,15 @@ class Planar(Bent):
     by the matrix determinant lemma, det(I + u^ h' w^T) = 1 + w.u^ h'. u^ = u + (m - t) w / |w|^2 has w.u^ = m > -1
     for t = w.u (their appendix A.1), with the m of (1) where the paper has log(1 + e^t) - 1: so u^ = u where u needs no
     mending, u = 0 is the identity, and w = 0 a translation. Onto: a -> a + m h(a) is, and x follows from a.
+
+    That sum cancels. Computed is the part of u across w and, beside it, what the constraint leaves of the part along w:
+
+        u^ = p + m w / |w|^2,   p = u - w (w.u) / |w|^2, made orthogonal to w twice        (7)
+
+    with w divided by its largest element. The logarithm and the root take m from t, never from a product w.u^. In
+    floats w.u^ is m up to a few u sum_i |w_i u^_i|, so > -1 where |t| sum_i |w_i u^_i| is far below 1/u: up to |t|
+    near 1/sqrt(u), some 3000 in float32. Beyond, where gap = 1/(1 + |t|) is finer than u^ can be written down, the map
+    that is evaluated may fold, as any may whose slope is rounded to 0, while the logarithm stays that of the exact one.
 
     `w` and `u` are `(D,)`, `b` is `(1,)`.
     """
@@ -111,10 +129,11 @@ class Planar(Bent):
 
     def mended(self) -> tuple[Array, Array]:
         """t = w.u `(1,)` and u^ `(D,)`."""
-        t = xp.sum(self.w * self.u, keepdims=True)
-        size = xp.sum(self.w * self.w, keepdims=True)
-        size = xp.where(xp.greater(size, 0.0), size, 1.0)
-        return t, self.u + self.w * (xp.square(xp.minimum(t, 0.0)) * share(t) / size)
+        w, dual = directions(self.w)  # w.u / |w|^2 in units of the divided w
+        t, along = xp.sum(self.w * self.u, keepdims=True), xp.sum(dual * self.u, keepdims=True)
+        p = self.u - w * along
+        p = p - w * xp.sum(dual * p, keepdims=True)
+        return t, p + w * (along * share(t))  # (7), m = t share
 
     def _along(self, x: Array) -> Array:
         return xp.sum(x * self.w, axis=-1, keepdims=True) + self.b
