@@ -227,3 +227,29 @@ def test_a_planar_map_along_a_tiny_vector(dtype, small):
     np.testing.assert_allclose(y, [[(0.5 - bent * 2 / 3) / small, 0.25 + bent]], rtol=8 * eps)
     np.testing.assert_allclose(log_det, [np.log(1.0 - 2 / 3 * (1.0 - bent**2))], rtol=16 * eps)
     np.testing.assert_allclose(f.inverse(y)[0], x, rtol=16 * eps)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_reflections_are_orthogonal_at_any_length(dtype):
+    """I - 2 v v^T / |v|^2 depends on v's direction alone: of v times powers of 2 it is the same, bit for bit."""
+    far = 120 if dtype == "float32" else 1000
+    v = np.random.default_rng(15).normal(size=(2, 4)).astype(dtype)
+    diagonals, triangles, b = (np.ones(s, dtype=dtype) for s in ((2, 3), (2, 3), 3))
+    x = X.astype(dtype)
+    want = refflow.Sylvester(v, diagonals, triangles, b)
+    for power in (-far, -60, 60, far):
+        f = refflow.Sylvester(np.ldexp(v, power).astype(dtype), diagonals, triangles, b)
+        for got, good in zip(f.forward(x) + f.inverse(x), want.forward(x) + want.inverse(x), strict=True):
+            assert np.array_equal(got, good)
+    q = f._into(np.eye(4, dtype=dtype))
+    np.testing.assert_allclose(q.T @ q, np.eye(3), atol=16 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("float32", 2.0**22), ("float64", 2.0**51)])
+def test_the_sylvester_constraint_is_strict_up_to_its_limit(dtype, most):
+    rng = np.random.default_rng(16)
+    for t in -most * rng.uniform(0.0, 1.0, 200) ** 4:
+        a = rng.uniform(0.1, 10.0) * rng.choice([-1.0, 1.0])
+        diagonals = np.array([[t / a], [a]], dtype=dtype)
+        f = refflow.Sylvester(np.ones((1, 2), dtype=dtype), diagonals, np.zeros((2, 0), dtype), np.zeros(1, dtype))
+        assert exact_product([f._r(0, 0)], [f._r(1, 0)]) > -1

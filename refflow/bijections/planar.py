@@ -20,6 +20,7 @@ import numpy as np
 from refflow import arrays as xp
 from refflow.arrays import Array
 from refflow.bijections.base import Bijection
+from refflow.bijections.linear import directions
 from refflow.errors import ShapeError
 from refflow.modules import module
 
@@ -54,15 +55,6 @@ def unbend(b: Array, t: Array) -> Array:
     m = xp.abs(excess(t))
     other = b + xp.maximum(xp.minimum(b / gap(t) - b, m), -m)
     return xp.solve_increasing(_bend, (t,), b, xp.minimum(b, other), xp.maximum(b, other))
-
-
-def directions(vectors: Array) -> tuple[Array, Array]:
-    """The vectors v `(..., D)` divided by their largest elements, and v / |v|^2 of those: what depends on directions
-    alone neither overflows nor underflows. Zeros stay zeros."""
-    largest = xp.max(xp.abs(xp.detach(vectors)), axis=-1, keepdims=True)  # a constant: directions do not depend on it
-    v = vectors / xp.where(xp.greater(largest, 0.0), largest, 1.0)
-    squares = xp.sum(xp.square(v), axis=-1, keepdims=True)
-    return v, v / xp.where(xp.greater(squares, 0.0), squares, 1.0)
 
 
 class Bent(Bijection):
