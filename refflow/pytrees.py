@@ -1,9 +1,9 @@
 """Modules as JAX's pytrees, so that a flow itself goes through `jax.jit`, `jax.grad`, `jax.vmap` and an optimiser.
 
 The leaves of a module are its trainable arrays, those of `parameters`: a gradient with respect to a flow is a flow of
-gradients. All else is the tree's structure. Numbers, names and masks are compared by value, so that a step of training
-is compiled once; a frozen module is compared by identity and goes along whole, as a constant of the compiled function:
-nothing that maps over leaves can train it.
+gradients. All else is the tree's structure, compared by value, so that a step of training is compiled once. A frozen
+module, and what a module has worked out of its structure (its transient fields), go along as they are, constants of
+the compiled function: nothing that maps over leaves can train them.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from refflow import arrays as xp
-from refflow.modules import Module
+from refflow.modules import Module, field_names, tree_equal
 
 _CHILDREN = "_children"
 """Where a rebuilt module notes which of its fields are children: JAX puts axes and dummies there, which do not show."""
@@ -39,14 +39,47 @@ def _is_child(value: Any) -> bool:
     return isinstance(value, Module) or xp.is_array(value) or (isinstance(value, tuple) and any(map(_is_child, value)))
 
 
+class _Constant:
+    """What goes along as it is, compared by value; its hash, asked for at every call, does not read arrays."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Constant) and _same(self.value, other.value)
+
+    def __hash__(self) -> int:
+        return hash(type(self.value))
+
+
+def _same(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, Module):
+        return all(_same(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))  # type: ignore[arg-type]
+    if isinstance(a, tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if xp.is_array(a):
+        try:
+            return tree_equal(a, b)
+        except TypeError:  # JAX's word for an array that is not known yet
+            return False
+    return bool(a == b)
+
+
 def _flatten(m: Any) -> tuple[tuple[Any, ...], Any]:
-    """The children of a module, and its structure: for a frozen one, the module as it is."""
+    """The children of a module, among the fields that are part of the model, and its structure."""
     if not m.trainable:
-        return (), m
-    fields = {f.name: getattr(m, f.name) for f in dataclasses.fields(m)}
+        return (), _Constant(m)
+    fields = {n: getattr(m, n) for n in field_names(type(m))}
     names = vars(m).get(_CHILDREN) or tuple(n for n, v in fields.items() if _is_child(v))
     structure = tuple((n, v) for n, v in fields.items() if n not in names)
-    return tuple(fields[n] for n in names), (names, structure)
+    transient = tuple((f.name, getattr(m, f.name)) for f in dataclasses.fields(m) if f.name not in fields)
+    return tuple(fields[n] for n in names), (names, structure, _Constant(transient))
 
 
 def _flatten_with_keys(key: Any, m: Any) -> tuple[tuple[tuple[Any, Any], ...], Any]:
@@ -57,9 +90,9 @@ def _flatten_with_keys(key: Any, m: Any) -> tuple[tuple[tuple[Any, Any], ...], A
 
 def _unflatten(cls: type[Any], structure: Any, children: tuple[Any, ...]) -> Any:
     """The module again, without validation: JAX rebuilds trees of what are no arrays, too."""
-    if isinstance(structure, Module):
-        return structure
-    names, values = structure
+    if isinstance(structure, _Constant):
+        return structure.value
+    names, values, transient = structure
     new: Any = object.__new__(cls)
-    vars(new).update(values, **dict(zip(names, children, strict=True)), **{_CHILDREN: names})
+    vars(new).update(values, **dict(transient.value), **dict(zip(names, children, strict=True)), **{_CHILDREN: names})
     return new

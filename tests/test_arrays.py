@@ -1475,3 +1475,17 @@ def test_a_registered_library_gives_autograd_a_space_on_the_device():
         assert is_strict(got, np.dtype(np.float32))
         np.testing.assert_array_equal(xp.to_numpy(got), np.full((2, 3), want))
     assert float(space.inner_prod(x, space.ones())) == pytest.approx(fixed(2, 3).sum(), abs=8 * SINGLE * 12)
+
+
+@pytest.mark.parametrize(("dtype", "powers"), [("float32", (-120, 0, 120)), ("float64", (-1000, 0, 1000))])
+def test_lengths_of_any_size_and_their_slopes(dtype, powers):
+    """|x| by exact powers of 2, its gradient x / |x|, and both 0 at 0."""
+    for power in powers:
+        x = np.ldexp(np.array([[3.0, -4.0], [0.0, 0.0]]), power).astype(dtype)
+        value, slope = xp.value_and_grad(lambda x: xp.sum(xp.length(x)))(x)
+        assert value == np.ldexp(5.0, power)
+        np.testing.assert_allclose(slope, [[0.6, -0.8], [0.0, 0.0]], rtol=4 * np.finfo(dtype).eps)
+        assert slope.dtype == dtype
+    step = xp.length(np.array([[3.0 + 1e-30j, -4.0], [0.0, np.nan]]))
+    assert step[0, 0].imag == pytest.approx(0.6e-30)
+    assert np.isnan(step[1, 0])

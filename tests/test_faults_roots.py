@@ -141,8 +141,8 @@ class _(refflow.Planar):
 
 @fault("only the term along the radius in the log-determinant, both ways", laws.log_det_complex_step, RADIAL)
 class _(refflow.Radial):
-    def _stretch(self, r, alpha, g):
-        k, more, log_det = super()._stretch(r, alpha, g)
+    def _stretch(self, r):
+        k, more, log_det = super()._stretch(r)
         return k, more, log_det - (self.dim - 1) * xp.log(k)[..., 0]
 
 
@@ -153,7 +153,7 @@ class _(refflow.Radial):
         s = xp.sqrt(xp.sum(away * away, axis=-1, keepdims=True))
         p = alpha * k0 - s
         r = 0.5 * (-p - xp.sqrt(p * p + 4.0 * alpha * s))
-        k, _, log_det = self._stretch(r, alpha, k0)
+        k, _, log_det = self._stretch(r)
         return self.center + away / k, -log_det
 
 

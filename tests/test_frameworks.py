@@ -150,6 +150,58 @@ def test_jax_vmap_takes_flows_and_ensembles_of_them(flow):
         close(found, np.stack([f.log_prob(x, context) for f in (there, other)]))
 
 
+RECIPES = {
+    "nice": lambda: refflow.nice(2, layers=2, hidden=(3,), seed=0),
+    "realnvp": lambda: refflow.realnvp(2, layers=2, hidden=(3,), actnorm=True, linear="lu", seed=0),
+    "nsf": lambda: refflow.nsf(2, layers=1, hidden=(3,), bins=2, seed=0),
+    "maf": lambda: refflow.maf(2, layers=1, hidden=(3,), seed=0),
+    "iaf": lambda: refflow.iaf(2, layers=1, hidden=(3,), seed=0),
+    "nsf_ar": lambda: refflow.nsf_ar(2, layers=1, hidden=(3,), bins=2, seed=0),
+    "nsf_circular": lambda: refflow.nsf_circular(2, layers=1, hidden=(3,), bins=2, seed=0),
+    "realnvp_image": lambda: refflow.realnvp_image((2, 2, 1), couplings=1, hidden=(3,), seed=0),
+    "realnvp_image, residual": lambda: refflow.realnvp_image((2, 2, 1), couplings=1, hidden=(3,), blocks=1, seed=0),
+    "glow": lambda: refflow.glow((2, 2, 1), steps=1, hidden=(3,), seed=0),
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_step_in_jax_moves_the_parameters_of_every_recipe_and_nothing_else(recipe, tmp_path):
+    """Compiled, with a gradient and a decay of every leaf; then home, into a file and back."""
+    flow = RECIPES[recipe]()
+    x = np.random.default_rng(6).uniform(-1.0, 1.0, (5, *flow.event_shape))
+    there = flow.to("jax")
+    leaves, wanted = jax.tree.leaves(there), xp.leaves(refflow.parameters(there))
+    assert len(leaves) == len(wanted)
+    assert all(a is b for a, b in zip(leaves, wanted, strict=True))
+
+    @jax.jit
+    def step(flow):
+        gradient = jax.grad(lambda flow: -flow.log_prob(jnp.asarray(x)).mean())(flow)
+        return jax.tree.map(lambda a, g: 0.9 * a - 0.01 * g - 0.01, flow, gradient)
+
+    moved = step(step(there))
+    assert step._cache_size() == 1
+    home = moved.to("numpy")
+    home.save(tmp_path / "moved.safetensors")
+    want = np.asarray(moved.log_prob(jnp.asarray(x)))
+    assert np.all(np.isfinite(want))
+    for again in (home, refflow.load(tmp_path / "moved.safetensors")):
+        np.testing.assert_allclose(again.log_prob(x), want, rtol=1e-9, atol=1e-9)
+
+
+def test_flows_moved_thrice_compile_once():
+    """Frozen statistics are compared by value, others compile anew; unknown ones, of a flow moved inside, do too."""
+    flow, data = with_statistics()
+    other = refflow.realnvp(3, layers=2, hidden=(4,), preprocessing=[refflow.standardize(2.0 * data)], seed=0)
+    log_prob = jax.jit(lambda flow, x: flow.log_prob(x))
+    for _ in range(3):
+        close(log_prob(flow.to("jax"), jnp.asarray(data)), flow.log_prob(data))
+    assert log_prob._cache_size() == 1
+    close(log_prob(other.to("jax"), jnp.asarray(data)), other.log_prob(data))
+    assert log_prob._cache_size() == 2
+    close(jax.jit(lambda x: log_prob(flow.to("jax"), x))(jnp.asarray(data)), flow.log_prob(data))
+
+
 def test_optax_trains_a_flow_compiled_once_and_leaves_the_frozen_alone():
     optax = pytest.importorskip("optax")
     flow, data = with_statistics()

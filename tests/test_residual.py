@@ -5,6 +5,7 @@ import pytest
 from scipy.optimize import root
 
 import refflow
+from refflow import arrays as xp
 from refflow.bijections.residual import schatten8
 
 RNG = np.random.default_rng(13)
@@ -63,6 +64,31 @@ def test_the_lipschitz_constant_is_enforced(scale):
     x = RNG.normal(size=(200, 3)) / scale
     j = np.stack([f.forward(x + 1e-30j * e)[0].imag / 1e-30 for e in np.eye(3)], axis=-1) - np.eye(3)
     assert np.linalg.norm(j, 2, axis=(1, 2)).max() < 0.875
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [("float32", s) for s in (1e3, 1e5, 1e30)] + [("float64", s) for s in (1e3, 1e5, 1e40, 1e200)],
+)
+@pytest.mark.parametrize("activation", PHI)
+def test_weights_of_any_size_are_bounded_not_lost(dtype, scale, activation):
+    """sigma^8 overflows from 6e4 in float32: W~ is that of W times any number, and its gradient is not 0."""
+    rng, eps = np.random.default_rng(17), np.finfo(dtype).eps
+    weights = [rng.normal(size=(3, 4)), rng.normal(size=(4, 3))]
+    make = lambda s: refflow.ResidualBlock(  # noqa: E731
+        tuple(refflow.Linear((s * w).astype(dtype), np.zeros(w.shape[1], dtype)) for w in weights), activation
+    )
+    f, kappa = make(scale), 0.875**0.5
+    for w, layer in zip(f.bounded()[0::2], weights, strict=True):
+        sigma = np.linalg.svd(layer, compute_uv=False)
+        np.testing.assert_allclose(w, layer * kappa / np.sum(sigma**8) ** (1 / 8), rtol=32 * eps, atol=2 * scale**-8)
+        assert 0.8 * kappa < np.linalg.norm(w.astype(float), 2) < kappa * (1.0 + 8 * eps)
+    x = X.astype(dtype)
+    assert np.abs(f.forward(x)[0] - x).max() > 0.25
+    loss = lambda tree: xp.sum(refflow.bind(f, tree).forward(x)[1])  # noqa: E731
+    for layer in xp.value_and_grad(loss)(refflow.parameters(f))[1]["layers"]:
+        assert np.all(np.isfinite(layer["weight"]))
+        assert 1e-3 < np.abs(layer["weight"] * scale).max() < 1e3
 
 
 def test_the_bound_is_of_singular_values():

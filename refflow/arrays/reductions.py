@@ -7,7 +7,23 @@ import numpy as np
 from autograd.extend import defvjp
 from autograd.tracer import getval
 
-from refflow.arrays.elementwise import add, divide, equal, exp, log, multiply, real, subtract, where
+from refflow.arrays.elementwise import (
+    abs,
+    add,
+    divide,
+    equal,
+    exp,
+    greater,
+    less_equal,
+    log,
+    multiply,
+    real,
+    sqrt,
+    square,
+    subtract,
+    where,
+)
+from refflow.arrays.iteration import detach
 from refflow.arrays.namespaces import Array, namespace
 from refflow.arrays.shapes import Axis, flip, reduced_axes, reduced_shape, reshape, shape, spread, sum
 from refflow.arrays.tracing import primitive
@@ -92,6 +108,19 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
     """x_i - log sum_j exp(x_j), shifted first: of large x that differ little, the small difference is exact."""
     shifted = subtract(x, _shift(x, axis))
     return subtract(shifted, log(sum(exp(shifted), axis=axis, keepdims=True)))
+
+
+def length(x: Array) -> Array:
+    """|x| `(..., 1)` along the last axis, with slope 0 at 0. The elements are divided by the largest first, so that no
+    square overflows or underflows. A library with proofs brings its own: of a ball that holds 0, no square root."""
+    proven = getattr(namespace(x), "length", None)
+    if proven is not None:
+        return proven(x)
+    largest = max(abs(detach(x)), axis=-1, keepdims=True)  # a constant: the length does not depend on it
+    largest = where(greater(largest, 0.0), largest, 1.0)
+    total = sum(square(divide(x, largest)), axis=-1, keepdims=True)
+    zero = less_equal(total, 0.0)
+    return multiply(largest, where(zero, 0.0, sqrt(where(zero, 1.0, total))))
 
 
 def any(x: Array) -> bool:

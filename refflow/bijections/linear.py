@@ -5,6 +5,7 @@ every pixel alike, with n = H W times the log-determinant: that is Glow's invert
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,24 @@ def _check(matrix: Array, shift: Array, rank: int) -> None:
         raise ShapeError(
             f"expected a matrix (C, C), a shift (C,) and rank >= 1, got {xp.shape(matrix)}, {size} and {rank}"
         )
+
+
+def directions(vectors: Array) -> tuple[Array, Array]:
+    """The vectors v `(..., D)` divided by their largest elements, and v / |v|^2 of those: what depends on directions
+    alone neither overflows nor underflows. Zeros stay zeros."""
+    largest = xp.max(xp.abs(xp.detach(vectors)), axis=-1, keepdims=True)  # a constant: directions do not depend on it
+    v = vectors / xp.where(xp.greater(largest, 0.0), largest, 1.0)
+    squares = xp.sum(xp.square(v), axis=-1, keepdims=True)
+    return v, v / xp.where(xp.greater(squares, 0.0), squares, 1.0)
+
+
+def reflected(rows: Array, vectors: Array, order: Iterable[int]) -> Array:
+    """The rows `(n, D)` after the reflections x - 2 v (v.x) / |v|^2 in that order, the first first; v = 0 is none."""
+    v, dual = directions(vectors)
+    for k in order:
+        along = xp.matmul(rows, xp.matrix_transpose(v[k : k + 1, :]))
+        rows = rows - 2.0 * along * dual[k : k + 1, :]
+    return rows
 
 
 @module
@@ -221,14 +240,7 @@ class Orthogonal(_Linear):
 
     def _reflected(self, x: Array, order: Any) -> Array:
         """x after the reflections in that order, the first first."""
-        largest = xp.max(xp.abs(xp.real(self.vectors)), axis=-1, keepdims=True)  # a constant: H(c v) = H(v)
-        v = self.vectors / xp.where(xp.greater(largest, 0.0), largest, 1.0)
-        squares = xp.sum(xp.square(v), axis=-1, keepdims=True)
-        w = v * (2.0 / xp.where(xp.greater(squares, 0.0), squares, 1.0))
-        rows = _rows(x)
-        for k in order:
-            rows = rows - xp.matmul(rows, xp.matrix_transpose(v[k : k + 1, :])) * w[k : k + 1, :]
-        return xp.reshape(rows, tuple(x.shape))
+        return xp.reshape(reflected(_rows(x), self.vectors, order), tuple(x.shape))
 
     @staticmethod
     def init(

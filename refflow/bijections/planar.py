@@ -13,6 +13,7 @@ a weighted mean of 1 and gap, in which nothing cancels. Hence a + m tanh(a) = b 
 lies between b and b / gap, for |tanh a| <= |a|, and within |m| of b: the bracket of every inverse here.   (3)
 """
 
+import math
 from abc import abstractmethod
 
 import numpy as np
@@ -20,6 +21,7 @@ import numpy as np
 from refflow import arrays as xp
 from refflow.arrays import Array
 from refflow.bijections.base import Bijection
+from refflow.bijections.linear import directions
 from refflow.errors import ShapeError
 from refflow.modules import module
 
@@ -81,6 +83,15 @@ class Planar(Bent):
     for t = w.u (their appendix A.1), with the m of (1) where the paper has log(1 + e^t) - 1: so u^ = u where u needs no
     mending, u = 0 is the identity, and w = 0 a translation. Onto: a -> a + m h(a) is, and x follows from a.
 
+    That sum cancels. Computed is the part of u across w and, beside it, what the constraint leaves of the part along w:
+
+        u^ = p + m w / |w|^2,   p = u - w (w.u) / |w|^2, made orthogonal to w twice        (7)
+
+    with w divided by its largest element. The logarithm and the root take m from t, never from a product w.u^. In
+    floats w.u^ is m up to a few u sum_i |w_i u^_i|, so > -1 where |t| sum_i |w_i u^_i| is far below 1/u: up to |t|
+    near 1/sqrt(u), some 3000 in float32. Beyond, where gap = 1/(1 + |t|) is finer than u^ can be written down, the map
+    that is evaluated may fold, as any may whose slope is rounded to 0, while the logarithm stays that of the exact one.
+
     `w` and `u` are `(D,)`, `b` is `(1,)`.
     """
 
@@ -111,10 +122,11 @@ class Planar(Bent):
 
     def mended(self) -> tuple[Array, Array]:
         """t = w.u `(1,)` and u^ `(D,)`."""
-        t = xp.sum(self.w * self.u, keepdims=True)
-        size = xp.sum(self.w * self.w, keepdims=True)
-        size = xp.where(xp.greater(size, 0.0), size, 1.0)
-        return t, self.u + self.w * (xp.square(xp.minimum(t, 0.0)) * share(t) / size)
+        w, dual = directions(self.w)  # w.u / |w|^2 in units of the divided w
+        t, along = xp.sum(self.w * self.u, keepdims=True), xp.sum(dual * self.u, keepdims=True)
+        p = self.u - w * along
+        p = p - w * xp.sum(dual * p, keepdims=True)
+        return t, p + w * (along * share(t))  # (7), m = t share
 
     def _along(self, x: Array) -> Array:
         return xp.sum(x * self.w, axis=-1, keepdims=True) + self.b
@@ -139,6 +151,9 @@ class Radial(Bent):
 
     alpha = exp(log_alpha) > 0 and beta = alpha (gap(t) - 1) > -alpha with t = `raw_beta` and the gap of (1), so both
     logarithms are of weighted means of 1 and gap > 0. The product of the roots of (9) is negative: one is positive.
+    alpha itself is never needed, only r / alpha or alpha / r, the one below 1: |log_alpha| may be 5 log(1/eps), some 80
+    in float32, at any distance. Nor is beta, which rounds to -alpha from |raw_beta| = 1/u on, where k is small: k takes
+    the gap, which keeps its digits for every raw_beta.
 
     `center` x_0 is `(D,)`, `log_alpha` and `raw_beta` are `(1,)`.
     """
@@ -157,29 +172,44 @@ class Radial(Bent):
         return xp.shape(self.center)[0]
 
     def forward(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
-        away, alpha, g = x - self.center, xp.exp(self.log_alpha), gap(self.raw_beta)
-        k, more, log_det = self._stretch(_length(away), alpha, g)
+        away = x - self.center
+        k, more, log_det = self._stretch(xp.length(away))
         near = xp.less(k, 0.5)
         return xp.piecewise([near], [self.center + away * k, x + away * more]), log_det  # (7)
 
     def inverse(self, y: Array, context: Array | None = None) -> tuple[Array, Array]:
-        away, alpha, g = y - self.center, xp.exp(self.log_alpha), gap(self.raw_beta)
-        s = _length(away)
-        p = alpha * g - s
-        outward = xp.greater_equal(p, 0.0)
-        root = xp.sqrt(p * p + 4.0 * alpha * s)
-        r = xp.piecewise([outward], [2.0 * alpha * s / (xp.maximum(p, 0.0) + root), 0.5 * (root - p)])
-        k, more, log_det = self._stretch(r, alpha, g)
+        away = y - self.center
+        k, more, log_det = self._stretch(self._radius(xp.length(away)))
         near = xp.greater(k, 2.0)
         return xp.piecewise([near], [self.center + away / k, y - away * (more / k)]), -log_det  # (9)
 
-    def _stretch(self, r: Array, alpha: Array, g: Array) -> tuple[Array, Array, Array]:
+    def _radius(self, s: Array) -> Array:
+        """The root r at s = |y - x_0|, in units of alpha or of s, so that no square overflows."""
+        inside, u, v = self._ratios(s)
+        g = gap(self.raw_beta)
+        p, outer = g - u, v * g - 1.0
+        outward = xp.greater_equal(outer, 0.0)
+        root = _hypotenuse(outer, v)
+        ways = [2.0 * v / (xp.maximum(outer, 0.0) + root), 0.5 * (root - xp.minimum(outer, 0.0))]
+        within = 2.0 / (p + _hypotenuse(p, u))  # p >= -u >= -1: the root outweighs it
+        return s * xp.piecewise([inside], [within, xp.piecewise([outward], ways)])
+
+    def _stretch(self, r: Array) -> tuple[Array, Array, Array]:
         """k, k - 1 and (8) at the radius r."""
-        q, rest = alpha / (alpha + r), r / (alpha + r)
+        inside, u, v = self._ratios(r)
+        g = gap(self.raw_beta)
+        q = xp.piecewise([inside], [1.0 / (1.0 + u), v / (1.0 + v)])
+        rest = xp.piecewise([inside], [u / (1.0 + u), 1.0 / (1.0 + v)])
         k = rest + g * q
         along = rest * (1.0 + q) + g * q * q
         log_det = ((self.dim - 1) * xp.log(k) + xp.log(along))[..., 0]
         return k, excess(self.raw_beta) * q, log_det
+
+    def _ratios(self, r: Array) -> tuple[Array, Array, Array]:
+        """Whether r <= alpha, r / alpha for those that are, and alpha / r for the others."""
+        half, most = xp.exp(0.5 * self.log_alpha), 5.0 * math.floor(-math.log(xp.eps(r)))
+        edge = xp.exp(xp.clip(xp.detach(self.log_alpha), -most, most))  # a constant: any one near alpha would do
+        return xp.less_equal(r, edge), xp.minimum(r, edge) / half / half, half * (half / xp.maximum(r, edge))
 
     @staticmethod
     def init(dim: int, *, rng: np.random.Generator, dtype: str = "float64") -> "Radial":
@@ -188,8 +218,9 @@ class Radial(Bent):
         return Radial(center.astype(dtype), np.zeros(1, dtype=dtype), np.zeros(1, dtype=dtype))
 
 
-def _length(x: Array) -> Array:
-    """|x| `(..., 1)`, with slope 0 at 0."""
-    square = xp.sum(x * x, axis=-1, keepdims=True)
-    away = xp.greater(square, 0.0)
-    return xp.where(away, xp.sqrt(xp.where(away, square, 1.0)), 0.0)
+def _hypotenuse(p: Array, c: Array) -> Array:
+    """sqrt(p^2 + 4 c) for c >= 0, the larger term taken out of the root."""
+    m = xp.detach(p)
+    m = xp.maximum(xp.maximum(m, -m), xp.sqrt(xp.maximum(xp.detach(c), 0.0)))  # a constant
+    m = xp.where(xp.greater(m, 0.0), m, 1.0)
+    return m * xp.sqrt(xp.square(p / m) + 4.0 * (c / m / m))

@@ -39,8 +39,9 @@ class ResidualBlock(Bijection):
     ||(W^T W)^2||_F^2 = sum_i sigma_i^8 >= sigma_1^8 (Schatten's 8-norm, at most rank^(1/8) times the largest singular
     value), so ||W~||_2 < kappa with no power iteration and no state, and smoothly in W. 0 <= phi' <= 1, hence Lip(g) <
     c = `lipschitz` < 1: the map is one to one and onto (Banach), and I + J_g has positive leading minors (the lemma
-    in `arrays.elimination`). Weights much smaller than kappa are left as they are; the papers divide by an estimate of
-    sigma_1 that may be too small.
+    in `arrays.elimination`). Both terms under the root are divided by max(max |W|, 1)^8 first, so that neither
+    overflows; in floats ||W~||_2 < kappa holds to a few roundings, far from where Lip(g) could reach 1. Weights much
+    smaller than kappa are left as they are; the papers divide by an estimate of sigma_1 that may be too small.
     """
 
     layers: tuple[Linear, ...]
@@ -87,7 +88,9 @@ class ResidualBlock(Bijection):
         for layer in self.layers:
             w = layer.weight
             kappa = xp.constant(self.lipschitz ** (1.0 / len(self.layers)) * BELOW, w)
-            found += [w * (kappa / _root8(kappa**8 + schatten8(w))), layer.bias]
+            size = xp.maximum(xp.max(xp.abs(xp.detach(w))), 1.0)  # a constant: (2) does not depend on it
+            w, rest = w / size, kappa / size
+            found += [w * (kappa / _root8(rest**8 + schatten8(w))), layer.bias]  # (2)
         return tuple(found)
 
     def _residual(self, x: Array, *weights: Array) -> Array:

@@ -1,19 +1,16 @@
 """Sylvester flows: many planar bends at once, along orthonormal directions."""
 
+import math
+from collections.abc import Iterable
+
 import numpy as np
 
 from refflow import arrays as xp
 from refflow.arrays import Array
+from refflow.bijections.linear import reflected
 from refflow.bijections.planar import Bent, bend_slope, share, unbend
 from refflow.errors import ShapeError, StructureError
 from refflow.modules import module
-
-
-def reflect(x: Array, v: Array) -> Array:
-    """x - 2 v (v.x) / |v|^2, along the last axis; x itself where v = 0."""
-    size = xp.sum(v * v, keepdims=True)
-    size = xp.where(xp.greater(size, 0.0), size, 1.0)
-    return x - v * (2.0 * xp.sum(x * v, axis=-1, keepdims=True) / size)
 
 
 @module
@@ -30,7 +27,8 @@ class Sylvester(Bent):
 
     (2) by Sylvester's identity det(I + Q R h' R~ Q^T) = det(I + h' R~ Q^T Q R), triangular since Q^T Q = I. r_ii =
     r'_ii share(t_i) with t_i = r'_ii r~_ii, so that r_ii r~_ii = gap(t_i) - 1 > -1 (`planar`, whose scalar root (3)
-    is too). The paper bounds both diagonals by tanh; nothing is bounded here.
+    is too). The paper bounds both diagonals by tanh; nothing is bounded here. (2) and (3) take the gap from t_i; in (1)
+    the product r_ii r~_ii is rounded, so that it is > -1 in floats while |t_i| < 1/(4 u), some 4e6 in float32.
 
     `reflectors` is `(K, D)`, its rows v_k giving H_k = I - 2 v v^T / |v|^2; `diagonals` is `(2, M)`, r' and r~;
     `triangles` is `(2, M (M - 1) / 2)`, what stands above the diagonals of R and R~, row after row; `b` is `(M,)`.
@@ -100,16 +98,16 @@ class Sylvester(Bent):
 
     def _into(self, x: Array) -> Array:
         """Q^T x."""
-        for k in range(xp.shape(self.reflectors)[0]):
-            x = reflect(x, self.reflectors[k, :])
-        return x[..., : self.directions]
+        return self._reflected(x, range(xp.shape(self.reflectors)[0]))[..., : self.directions]
 
     def _out(self, v: Array, x: Array) -> Array:
         """Q v, for events like x."""
         x = xp.concat([v, xp.zeros_like(x[..., self.directions :])], axis=-1)
-        for k in reversed(range(xp.shape(self.reflectors)[0])):
-            x = reflect(x, self.reflectors[k, :])
-        return x
+        return self._reflected(x, reversed(range(xp.shape(self.reflectors)[0])))
+
+    def _reflected(self, x: Array, order: Iterable[int]) -> Array:
+        rows = xp.reshape(x, (math.prod(x.shape[:-1]), self.dim))
+        return xp.reshape(reflected(rows, self.reflectors, order), tuple(x.shape))
 
     @staticmethod
     def init(

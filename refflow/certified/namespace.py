@@ -245,6 +245,16 @@ def min(x: BallArray, axis: Axis = None, keepdims: bool = False) -> BallArray:
     return _reduced(lambda row: reduce(arb.min, row), x, axis, keepdims)
 
 
+def length(x: BallArray) -> BallArray:
+    """The Euclidean length along the last axis, which stays: of balls that hold 0, from 0 to the farthest point."""
+    return _reduced(_length, x, -1, keepdims=True)
+
+
+def _length(row: Any) -> arb:
+    square = builtins.sum((v * v for v in row), arb(0))
+    return square.sqrt() if square > 0 else arb(0).union(square.abs_upper().sqrt())
+
+
 def cumulative_sum(x: BallArray, axis: int = -1, dtype: Any = None) -> BallArray:
     """The running sum along one axis."""
     return BallArray(np.add.accumulate(x.elements, axis=axis))  # object by object: arb's own sums
