@@ -236,19 +236,54 @@ def test_gradients_are_those_of_the_complex_step(f, circular):
             assert g[name][i] == pytest.approx(want, rel=1e-11, abs=1e-12)
 
 
-def test_second_derivatives():
-    """The derivative of a gradient is that of its complex step."""
-    theta, x = drawn(1.0, bins=3, m=4), np.array([-1.4, -0.2, 0.3, 1.1])
+CURVED = np.linspace(-2.1, 2.1, 24)
+"""Both halves of every bin: only in the right half of a bin that is not the last does the knot there move."""
 
-    def slope(p):
-        return xp.sum(spline(p, theta, 2.0)[1] * np.arange(1.0, 5.0))
 
-    def first(p):
-        return xp.value_and_grad(slope)(p)[1]
+def curved_slope(p):
+    """sum_i i y_i + (25 - i) log dy/dx_i of a spline, in x and theta, by the operations of p's library."""
+    y, log_slope = spline(p["x"], p["theta"], 2.0)
+    up = xp.arange(24, p["x"]) + 1.0
+    return xp.sum(up * y) + xp.sum((25.0 - up) * log_slope)
 
-    _, second = xp.value_and_grad(lambda p: xp.sum(first(p)))(x)
-    h = 2.0**-17
-    np.testing.assert_allclose(second, (first(x + h) - first(x - h)) / (2 * h), rtol=1e-6, atol=1e-6)
+
+def second(p, move):
+    """The derivative along `move` of the gradient's product with `move`, both through the tape."""
+
+    def along(p):
+        found = xp.value_and_grad(curved_slope)(p)[1]
+        return sum(xp.sum(found[name] * move[name]) for name in p)
+
+    return xp.value_and_grad(along)(p)[1]
+
+
+def curved(scale):
+    return {"x": CURVED, "theta": drawn(scale, bins=4, m=24, seed=3)}
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_second_derivatives(scale):
+    """In x and theta together: those of central differences of the gradient, which are good to (h s)^2."""
+    p, rng, h = curved(scale), np.random.default_rng(4), 2.0**-17
+    first = lambda p: xp.value_and_grad(curved_slope)(p)[1]  # noqa: E731
+    for moved in (("x",), ("theta",), ("x", "theta")):
+        move = {name: (name in moved) * rng.standard_normal(a.shape) for name, a in p.items()}
+        found = second(p, move)
+        ends = [first(xp.tree_map(lambda a, d, h=h: a + h * d, p, move)) for h in (h, -h)]
+        for name, got in found.items():
+            want = (ends[0][name] - ends[1][name]) / (2.0 * h)
+            np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-7 * (1.0 + np.abs(want).max()))
+
+
+def test_second_derivatives_are_jaxs():
+    jax = pytest.importorskip("jax")
+    jax.config.update("jax_enable_x64", True)
+    p, rng = curved(1.0), np.random.default_rng(5)
+    move = {name: rng.standard_normal(a.shape) for name, a in p.items()}
+    there = [{name: jax.numpy.asarray(a) for name, a in tree.items()} for tree in (p, move)]
+    want = jax.jvp(jax.grad(curved_slope), *[(tree,) for tree in there])[1]
+    for name, got in second(p, move).items():
+        np.testing.assert_allclose(got, want[name], rtol=1e-10, atol=1e-11 * np.abs(want[name]).max())
 
 
 def test_nan_stays_and_infinity_passes():

@@ -76,6 +76,7 @@ def _piece_vjp(argnums: Sequence[int], ans: Array, args: tuple[Array, ...], kwar
     """dn/dt = s E / D^2, dn/ds = t q (d1 t^2 - d0 q^2) / D^2, dn/dd0 = t q m / D, dn/dd1 = -t q n / D for n = N / D,
     m = 1 - n; and the derivatives of log dy/dx = 2 log s + log E - 2 log D, term by term."""
     x, x0, _, d0, d1, w, h, x1, _ = args
+    x1 = x1 + ((x0 - getval(x0)) + (w - getval(w)))  # the value as it is, and for derivatives of this one x0 + w
     s, (t, q) = h / w, shares(x, x0, x1, w)
     tt, qq, tq = t * t, q * q, t * q
     one = 1.0 / (s * (tt + qq) + (d0 + d1) * tq)
