@@ -37,6 +37,7 @@ from refflow.arrays.elementwise import (
     equal,
     exp,
     expm1,
+    gelu,
     greater,
     greater_equal,
     isfinite,
@@ -102,7 +103,7 @@ from refflow.arrays.tracing import Tree, leaves, primitive, rebuild, register, t
 
 OPERATIONS = (
     "abs add asinh astype atan bring_first bring_last broadcast_to clip concat conv2d cos cumulative_sum diagonal "
-    "diagonal_matrix divide exp expand_dims expm1 flip fold getitem linear log log1p log_sigmoid log_softmax "
+    "diagonal_matrix divide exp expand_dims expm1 flip fold gelu getitem linear log log1p log_sigmoid log_softmax "
     "logaddexp logsumexp matmul matrix_transpose max maximum mean min minimum multiply negative patches permute_dims "
     "pick piecewise power relu reshape sigmoid silu sin softmax softplus solve_triangular split sqrt square squeeze "
     "stack subtract sum take tanh tril triu where"
@@ -113,7 +114,7 @@ __all__ = [
     "Array", "OPERATIONS", "Tree", "abs", "add", "all", "any", "arange", "asarray", "asinh", "astype", "atan",
     "between", "bring_first", "bring_last", "broadcast_to", "clip", "concat", "constant", "conv2d", "cos",
     "cumulative_sum", "detach", "device", "diagonal", "diagonal_matrix", "displacement", "divide", "eps", "equal",
-    "exp", "expand_dims", "expm1", "flip", "fold", "full", "gentle", "getitem", "greater", "greater_equal",
+    "exp", "expand_dims", "expm1", "flip", "fold", "full", "gelu", "gentle", "getitem", "greater", "greater_equal",
     "identity_plus", "is_array", "isfinite", "isnan", "leaves", "less", "less_equal", "library", "linear", "log",
     "log1p", "log_det_leading", "log_gamma_step", "log_sigmoid", "log_slope", "log_softmax", "logaddexp", "logical_and",
     "logical_not", "logical_or", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean", "min", "minimum",
