@@ -9,12 +9,16 @@ from scipy.optimize import brentq
 import refflow
 from refflow import arrays as xp
 from refflow import verification as laws
-from refflow.bijections.rational_quadratic import LEAST, STEEPEST, inverse_spline, raw_size, spline
+from refflow.bijections.rational_quadratic import LEAST, STEEPEST, _tables, inverse_spline, raw_size, spline
 from refflow.errors import ShapeError, StructureError
 
 SCALES = (1.0, 3.0, 10.0)
 BOUNDS = (1.0, 3.0, 32.0, 1e3, 1e6)
 DTYPES = (np.float32, np.float64)
+
+
+FALL = 2.0
+"""How far y may fall between neighbouring floats within a bin, in eps B: 1.05 were seen, across knots none."""
 
 
 def drawn(scale, bins=8, m=40, dtype=np.float64, circular=False, seed=0):
@@ -128,45 +132,63 @@ def test_ends_are_pinned_and_joined(scale, bound, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize("scale", SCALES)
+def test_knots_go_to_knots(scale, bound, dtype):
+    """Every knot the spline itself looks x up in, the bounds among them: exactly there and back, and neither falls
+    between the float below a knot, the knot and the float above."""
+    for circular in (False, True):
+        theta = drawn(scale, m=6, dtype=dtype, circular=circular)
+        _, (xs, ys, _) = _tables(np.zeros(6, dtype), theta, bound, circular)
+        for f, here, there in ((spline, xs, ys), (inverse_spline, ys, xs)):
+            moved, _ = f(around(here, dtype), theta, bound, circular)
+            np.testing.assert_array_equal(moved[1], there)
+            assert np.all(np.diff(moved, axis=0) >= 0.0)
+    assert moved.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bound", BOUNDS)
+@pytest.mark.parametrize("scale", SCALES)
 def test_knots_and_their_neighbours(scale, bound, dtype):
-    """At every knot and one ulp beside it: finite, within the interval, C1, increasing, and back again."""
+    """At every knot of the definition and one ulp beside it: finite, within the interval, C1, and back again."""
     theta, eps = drawn(scale, m=6, dtype=dtype), np.finfo(dtype).eps
     for row in theta:
         xs, _, d = tables(row, bound)
         x = around(xs[1:-1], dtype)
-        y, log_slope = spline(x, np.broadcast_to(row, (*x.shape, len(row))), bound)
+        at = np.broadcast_to(row, (*x.shape, len(row)))
+        y, log_slope = spline(x, at, bound)
         assert np.all(np.isfinite(y) & np.isfinite(log_slope) & (np.abs(y) <= bound))
         steps = np.diff(x.astype(float), axis=0) * np.exp(np.abs(log_slope[1:].astype(float)))
-        assert np.all(np.diff(y.astype(float), axis=0) >= -8 * eps * bound)
         assert np.all(np.diff(y.astype(float), axis=0) <= 4 * steps + 8 * eps * bound)
-        back, log_back = inverse_spline(y, np.broadcast_to(row, (*x.shape, len(row))), bound)
+        back, log_back = inverse_spline(y, at, bound)
         stretch = 1 + np.exp(-log_slope.astype(float))
         assert np.all(np.abs(back.astype(float) - x) <= 64 * eps * bound * stretch)
         assert np.all(np.isfinite(log_back))
-    if dtype == np.float64:
-        at = np.broadcast_to(row, (*x.shape, len(row)))
-        here = spline(x, at, bound)[1][1]
-        narrow = np.minimum(np.diff(xs)[:-1], np.diff(xs)[1:]).astype(float)
-        allowed = 1e-13 + 40 * eps * bound / narrow * np.exp(2 * np.abs(np.log(d[1:-1].astype(float))) + 7)
-        assert np.all(np.abs(here - np.log(d[1:-1].astype(float))) <= np.minimum(allowed, 1.0))
+        if dtype == np.float64:
+            slopes = np.log(d[1:-1].astype(float))
+            narrow = np.minimum(np.diff(xs)[:-1], np.diff(xs)[1:]).astype(float)
+            allowed = 1e-13 + 40 * eps * bound / narrow * np.exp(2 * np.abs(slopes) + 7)
+            assert np.all(np.abs(log_slope[1] - slopes) <= np.minimum(allowed, 1.0))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("scale", SCALES)
 def test_increasing_along_neighbouring_floats(scale, dtype):
-    """y may fall by no more than rounding along a chain of neighbours, and rises over the chain."""
+    """Along a chain of neighbours y falls by no more than its rounding, and, where the chain grows by more than that,
+    rises from one end to the other."""
     theta = drawn(scale, m=1, dtype=dtype)[0]
     bound, eps = 4.0, np.finfo(dtype).eps
-    xs, _, _ = tables(theta, bound)
-    for start in (*np.asarray(xs, dtype=dtype), dtype(0.3)):
-        chain = [start]
-        for _ in range(200):
-            chain.append(np.nextafter(chain[-1], dtype(np.inf)))
-        chain = np.array(chain)
-        for f in (spline, inverse_spline):
-            y, _ = f(chain, np.broadcast_to(theta, (len(chain), len(theta))), bound)
-            assert np.all(np.diff(y.astype(float)) >= -8 * eps * bound)
-            assert y[-1] >= y[0] - 8 * eps * bound
+    _, (xs, ys, _) = _tables(np.zeros(1, dtype), theta[None], bound, False)
+    for f, knots in ((spline, xs), (inverse_spline, ys)):
+        for start in (*knots[:-1, 0], dtype(0.3)):
+            chain = [start]
+            for _ in range(200):
+                chain.append(np.nextafter(chain[-1], dtype(np.inf)))
+            chain = np.array(chain)
+            y, log_slope = f(chain, np.broadcast_to(theta, (len(chain), len(theta))), bound)
+            assert np.all(np.diff(y.astype(float)) >= -FALL * eps * bound)
+            growth = float(chain[-1] - chain[0]) * np.exp(float(log_slope.min()))
+            assert y[-1] >= y[0]
+            assert y[-1] > y[0] or growth <= FALL * eps * bound
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -316,7 +338,8 @@ def test_balls_enclose(data, scale, circular):
             with certified.precision(bits):
                 found[bits] = f(certified.balls(x), certified.balls(theta), bound, circular)
         for few, many in zip(*found.values(), strict=True):
-            assert np.all(few.contains(many)) or np.all(np.isinf(few.radius()))
+            assert np.all(few.contains(many))
+            assert np.all(few.radius() < 1e-12)
             assert np.all(many.radius() < 1e-40)
         want = f(x, theta, bound, circular)
         assert np.all(found[300][0].distance(want[0]) <= 1e-13 * (1 + np.exp(np.abs(want[1]))))

@@ -75,7 +75,7 @@ from refflow.arrays.iteration import detach, eps, repeat
 from refflow.arrays.linalg import diagonal, diagonal_matrix, solve_triangular, tril, triu
 from refflow.arrays.lookup import between, pick
 from refflow.arrays.namespaces import Array, device, is_array, library, namespace, require_same_library, to_numpy
-from refflow.arrays.rational import displacement, gentle, log_slope, rational_quadratic, shares
+from refflow.arrays.rational import between_ends, displacement, gentle, log_slope, rational_quadratic, shares
 from refflow.arrays.reductions import all, any, cumulative_sum, log_softmax, logsumexp, max, mean, min, softmax
 from refflow.arrays.roots import identity_plus, solve_contraction, solve_increasing
 from refflow.arrays.shapes import (
@@ -112,9 +112,10 @@ OPERATIONS = (
 
 __all__ = [
     "Array", "OPERATIONS", "Tree", "abs", "add", "all", "any", "arange", "asarray", "asinh", "astype", "atan",
-    "between", "bring_first", "bring_last", "broadcast_to", "clip", "concat", "constant", "conv2d", "cos",
-    "cumulative_sum", "detach", "device", "diagonal", "diagonal_matrix", "displacement", "divide", "eps", "equal",
-    "exp", "expand_dims", "expm1", "flip", "fold", "full", "gelu", "gentle", "getitem", "greater", "greater_equal",
+    "between", "between_ends", "bring_first", "bring_last", "broadcast_to", "clip", "concat", "constant", "conv2d",
+    "cos", "cumulative_sum", "detach", "device", "diagonal", "diagonal_matrix", "displacement", "divide", "eps",
+    "equal", "exp",
+    "expand_dims", "expm1", "flip", "fold", "full", "gelu", "gentle", "getitem", "greater", "greater_equal",
     "identity_plus", "is_array", "isfinite", "isnan", "leaves", "less", "less_equal", "library", "linear", "log",
     "log1p", "log_det_leading", "log_gamma_step", "log_sigmoid", "log_slope", "log_softmax", "logaddexp", "logical_and",
     "logical_not", "logical_or", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean", "min", "minimum",
