@@ -79,8 +79,8 @@ def test_every_activation_has_its_slope():
 @pytest.mark.parametrize("dtype", FAR)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_slopes_at_zero_and_far_out(name, dtype, slope):
-    """To 32 roundings of themselves, tanh's and elu's, 1 - tanh^2 and 1 + expm1, to those of 1; and as far as sigma, which
-    x multiplies, is a normal number."""
+    """To 32 roundings of themselves, tanh's and elu's, 1 - tanh^2 and 1 + expm1, to those of 1; and as far as sigma,
+    by x, is a normal number."""
     x = np.array([0.0, *FAR[dtype], *(-v for v in FAR[dtype])], dtype=dtype)
     got = slope(FUNCTIONS[name], x)
     with mpmath.workdps(50):
