@@ -23,21 +23,23 @@ from refflow.modules import Module, map_modules, module, replace
 M = TypeVar("M")
 
 
-def _gelu(x: Array) -> Array:
-    return 0.5 * x * (1.0 + xp.tanh(xp.sqrt(2.0 / xp.pi(x)) * (x + xp.constant(0.044715, x) * x * x * x)))
+def _elu(x: Array) -> Array:
+    right = xp.greater(x, 0.0)
+    return xp.where(right, x, xp.expm1(xp.where(right, 0.0, x)))
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": xp.relu,
-    "leaky_relu": lambda x: xp.maximum(x, xp.constant(0.01, x) * x),
-    "elu": lambda x: xp.maximum(x, 0.0) + xp.expm1(xp.minimum(x, 0.0)),
+    "leaky_relu": lambda x: xp.where(xp.greater(x, 0.0), x, xp.constant(0.01, x) * x),
+    "elu": _elu,
     "silu": xp.silu,
-    "gelu": _gelu,
+    "gelu": xp.gelu,
     "softplus": xp.softplus,
     "tanh": xp.tanh,
 }
 """relu max(x, 0); leaky_relu max(x, x/100); elu x or e^x - 1; silu x sigma(x); gelu in its tanh form (Hendrycks and
-Gimpel, 2016, section 2); softplus log(1 + e^x); tanh."""
+Gimpel, 2016, section 2); softplus log(1 + e^x); tanh. At 0, where relu and leaky_relu have none, they take the
+derivative on the left, 0 and 1/100, in every library."""
 
 
 def activation_function(name: str) -> Callable[[Array], Array]:

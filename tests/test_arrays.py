@@ -115,6 +115,11 @@ def binary(name, reference, low=-2.0, scalar=0.7, **options):
     yield Case(name, "twice", lambda y: operation(y, 2.0 * y), lambda y: reference(y, 2.0 * y), x, **options)
 
 
+def gelu_by_tanh(x):
+    c = np.clip(x, -30.0, 30.0)
+    return 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (c + 0.044715 * c**3)))
+
+
 def elementwise_cases():
     yield from binary("add", np.add)
     yield from binary("subtract", np.subtract)
@@ -143,6 +148,7 @@ def elementwise_cases():
     # exp, then log1p or a quotient, and a sum: three roundings at most on each side; one product more in silu.
     yield from unary("softplus", lambda x: np.logaddexp(0.0, x), ulps=6, extremes=(-600.0, -40.0, -0.01, 40.0, 800.0))
     yield from unary("sigmoid", scipy.special.expit, ulps=6, extremes=(-800.0, -600.0, -40.0, 40.0, 800.0))
+    yield from unary("gelu", gelu_by_tanh, ulps=40, extremes=(-3.0, 0.0, 5.0, 30.0, 1e30))
     yield from unary("log_sigmoid", scipy.special.log_expit, ulps=6, extremes=(-800.0, -40.0, 0.01, 40.0, 600.0))
     far = (-800.0, -600.0, -40.0, 40.0, 800.0)
     yield from unary("silu", lambda x: x * scipy.special.expit(x), ulps=8, cancels=True, extremes=far)

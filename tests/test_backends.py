@@ -11,6 +11,7 @@ from matrix import (
     Library,
     differences,
     drawn,
+    gradient,
     gradient_difference,
     is_at_home,
 )
@@ -52,6 +53,33 @@ def test_gradients_are_numpys(entry, library):
     f, x, y, context = drawn(entry)
     for g, points in ((f, x), (turned(f), y)):
         assert gradient_difference(library, g, points, context) <= GRADIENT
+
+
+def special(entry):
+    """The entry's map as it is untrained, and with normal parameters; at 0 and at 30 to either side, or at the middle
+    of its domain and near its ends."""
+    f, x, y, context = drawn(entry)
+    for g, points, box in ((f, x, entry.domain), (turned(f), y, entry.range)):
+        low, high = (-30.0, 30.0) if box is None else (0.999 * a + 0.001 * b for a, b in (box, box[::-1]))
+        rows = np.array([0.5 * (low + high), low, high, 0.5 * (low + high)])
+        fixed = np.broadcast_to(rows.reshape(-1, *(1 for _ in points.shape[1:])), points.shape).copy()
+        yield g, fixed, context
+        yield entry.map if g is f else turned(entry.map), fixed, context
+
+
+@pytest.mark.parametrize("library", libraries("torch", "jax.jit", deep=("jax.jit",)))
+@pytest.mark.parametrize("entry", by_name(REGISTRY))
+def test_gradients_are_numpys_at_zero_and_far_out(entry, library):
+    """Zeros under zero biases put every unit on its kink and every exponent at its tie; far out they overflow.
+
+    A weight's gradient is a sum over rows of x times what reaches its unit, and may cancel: that is the scale.
+    """
+    for f, x, context in special(entry):
+        want = gradient(LIBRARIES["numpy"], f, x, context)
+        size = max(1.0, *(np.max(np.abs(a), initial=0.0) for a in want)) * max(1.0, np.max(np.abs(x)))
+        for a, b in zip(gradient(library, f, x, context), want, strict=True):
+            assert np.all(np.isfinite(b))
+            assert np.all(np.abs(a - b) <= GRADIENT * size)
 
 
 def test_a_library_that_answers_nan_is_not_numpy():

@@ -9,12 +9,16 @@ from scipy.optimize import brentq
 import refflow
 from refflow import arrays as xp
 from refflow import verification as laws
-from refflow.bijections.rational_quadratic import LEAST, STEEPEST, inverse_spline, raw_size, spline
+from refflow.bijections.rational_quadratic import LEAST, STEEPEST, _tables, inverse_spline, raw_size, spline
 from refflow.errors import ShapeError, StructureError
 
 SCALES = (1.0, 3.0, 10.0)
 BOUNDS = (1.0, 3.0, 32.0, 1e3, 1e6)
 DTYPES = (np.float32, np.float64)
+
+
+FALL = 2.0
+"""How far y may fall between neighbouring floats within a bin, in eps B: 1.05 were seen, across knots none."""
 
 
 def drawn(scale, bins=8, m=40, dtype=np.float64, circular=False, seed=0):
@@ -128,45 +132,63 @@ def test_ends_are_pinned_and_joined(scale, bound, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize("scale", SCALES)
+def test_knots_go_to_knots(scale, bound, dtype):
+    """Every knot the spline itself looks x up in, the bounds among them: exactly there and back, and neither falls
+    between the float below a knot, the knot and the float above."""
+    for circular in (False, True):
+        theta = drawn(scale, m=6, dtype=dtype, circular=circular)
+        _, (xs, ys, _) = _tables(np.zeros(6, dtype), theta, bound, circular)
+        for f, here, there in ((spline, xs, ys), (inverse_spline, ys, xs)):
+            moved, _ = f(around(here, dtype), theta, bound, circular)
+            np.testing.assert_array_equal(moved[1], there)
+            assert np.all(np.diff(moved, axis=0) >= 0.0)
+    assert moved.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bound", BOUNDS)
+@pytest.mark.parametrize("scale", SCALES)
 def test_knots_and_their_neighbours(scale, bound, dtype):
-    """At every knot and one ulp beside it: finite, within the interval, C1, increasing, and back again."""
+    """At every knot of the definition and one ulp beside it: finite, within the interval, C1, and back again."""
     theta, eps = drawn(scale, m=6, dtype=dtype), np.finfo(dtype).eps
     for row in theta:
         xs, _, d = tables(row, bound)
         x = around(xs[1:-1], dtype)
-        y, log_slope = spline(x, np.broadcast_to(row, (*x.shape, len(row))), bound)
+        at = np.broadcast_to(row, (*x.shape, len(row)))
+        y, log_slope = spline(x, at, bound)
         assert np.all(np.isfinite(y) & np.isfinite(log_slope) & (np.abs(y) <= bound))
         steps = np.diff(x.astype(float), axis=0) * np.exp(np.abs(log_slope[1:].astype(float)))
-        assert np.all(np.diff(y.astype(float), axis=0) >= -8 * eps * bound)
         assert np.all(np.diff(y.astype(float), axis=0) <= 4 * steps + 8 * eps * bound)
-        back, log_back = inverse_spline(y, np.broadcast_to(row, (*x.shape, len(row))), bound)
+        back, log_back = inverse_spline(y, at, bound)
         stretch = 1 + np.exp(-log_slope.astype(float))
         assert np.all(np.abs(back.astype(float) - x) <= 64 * eps * bound * stretch)
         assert np.all(np.isfinite(log_back))
-    if dtype == np.float64:
-        at = np.broadcast_to(row, (*x.shape, len(row)))
-        here = spline(x, at, bound)[1][1]
-        narrow = np.minimum(np.diff(xs)[:-1], np.diff(xs)[1:]).astype(float)
-        allowed = 1e-13 + 40 * eps * bound / narrow * np.exp(2 * np.abs(np.log(d[1:-1].astype(float))) + 7)
-        assert np.all(np.abs(here - np.log(d[1:-1].astype(float))) <= np.minimum(allowed, 1.0))
+        if dtype == np.float64:
+            slopes = np.log(d[1:-1].astype(float))
+            narrow = np.minimum(np.diff(xs)[:-1], np.diff(xs)[1:]).astype(float)
+            allowed = 1e-13 + 40 * eps * bound / narrow * np.exp(2 * np.abs(slopes) + 7)
+            assert np.all(np.abs(log_slope[1] - slopes) <= np.minimum(allowed, 1.0))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("scale", SCALES)
 def test_increasing_along_neighbouring_floats(scale, dtype):
-    """y may fall by no more than rounding along a chain of neighbours, and rises over the chain."""
+    """Along a chain of neighbours y falls by no more than its rounding, and, where the chain grows by more than that,
+    rises from one end to the other."""
     theta = drawn(scale, m=1, dtype=dtype)[0]
     bound, eps = 4.0, np.finfo(dtype).eps
-    xs, _, _ = tables(theta, bound)
-    for start in (*np.asarray(xs, dtype=dtype), dtype(0.3)):
-        chain = [start]
-        for _ in range(200):
-            chain.append(np.nextafter(chain[-1], dtype(np.inf)))
-        chain = np.array(chain)
-        for f in (spline, inverse_spline):
-            y, _ = f(chain, np.broadcast_to(theta, (len(chain), len(theta))), bound)
-            assert np.all(np.diff(y.astype(float)) >= -8 * eps * bound)
-            assert y[-1] >= y[0] - 8 * eps * bound
+    _, (xs, ys, _) = _tables(np.zeros(1, dtype), theta[None], bound, False)
+    for f, knots in ((spline, xs), (inverse_spline, ys)):
+        for start in (*knots[:-1, 0], dtype(0.3)):
+            chain = [start]
+            for _ in range(200):
+                chain.append(np.nextafter(chain[-1], dtype(np.inf)))
+            chain = np.array(chain)
+            y, log_slope = f(chain, np.broadcast_to(theta, (len(chain), len(theta))), bound)
+            assert np.all(np.diff(y.astype(float)) >= -FALL * eps * bound)
+            growth = float(chain[-1] - chain[0]) * np.exp(float(log_slope.min()))
+            assert y[-1] >= y[0]
+            assert y[-1] > y[0] or growth <= FALL * eps * bound
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -236,19 +258,54 @@ def test_gradients_are_those_of_the_complex_step(f, circular):
             assert g[name][i] == pytest.approx(want, rel=1e-11, abs=1e-12)
 
 
-def test_second_derivatives():
-    """The derivative of a gradient is that of its complex step."""
-    theta, x = drawn(1.0, bins=3, m=4), np.array([-1.4, -0.2, 0.3, 1.1])
+CURVED = np.linspace(-2.1, 2.1, 24)
+"""Both halves of every bin: only in the right half of a bin that is not the last does the knot there move."""
 
-    def slope(p):
-        return xp.sum(spline(p, theta, 2.0)[1] * np.arange(1.0, 5.0))
 
-    def first(p):
-        return xp.value_and_grad(slope)(p)[1]
+def curved_slope(p):
+    """sum_i i y_i + (25 - i) log dy/dx_i of a spline, in x and theta, by the operations of p's library."""
+    y, log_slope = spline(p["x"], p["theta"], 2.0)
+    up = xp.arange(24, p["x"]) + 1.0
+    return xp.sum(up * y) + xp.sum((25.0 - up) * log_slope)
 
-    _, second = xp.value_and_grad(lambda p: xp.sum(first(p)))(x)
-    h = 2.0**-17
-    np.testing.assert_allclose(second, (first(x + h) - first(x - h)) / (2 * h), rtol=1e-6, atol=1e-6)
+
+def second(p, move):
+    """The derivative along `move` of the gradient's product with `move`, both through the tape."""
+
+    def along(p):
+        found = xp.value_and_grad(curved_slope)(p)[1]
+        return sum(xp.sum(found[name] * move[name]) for name in p)
+
+    return xp.value_and_grad(along)(p)[1]
+
+
+def curved(scale):
+    return {"x": CURVED, "theta": drawn(scale, bins=4, m=24, seed=3)}
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_second_derivatives(scale):
+    """In x and theta together: those of central differences of the gradient, which are good to (h s)^2."""
+    p, rng, h = curved(scale), np.random.default_rng(4), 2.0**-17
+    first = lambda p: xp.value_and_grad(curved_slope)(p)[1]  # noqa: E731
+    for moved in (("x",), ("theta",), ("x", "theta")):
+        move = {name: (name in moved) * rng.standard_normal(a.shape) for name, a in p.items()}
+        found = second(p, move)
+        ends = [first(xp.tree_map(lambda a, d, h=h: a + h * d, p, move)) for h in (h, -h)]
+        for name, got in found.items():
+            want = (ends[0][name] - ends[1][name]) / (2.0 * h)
+            np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-7 * (1.0 + np.abs(want).max()))
+
+
+def test_second_derivatives_are_jaxs():
+    jax = pytest.importorskip("jax")
+    jax.config.update("jax_enable_x64", True)
+    p, rng = curved(1.0), np.random.default_rng(5)
+    move = {name: rng.standard_normal(a.shape) for name, a in p.items()}
+    there = [{name: jax.numpy.asarray(a) for name, a in tree.items()} for tree in (p, move)]
+    want = jax.jvp(jax.grad(curved_slope), *[(tree,) for tree in there])[1]
+    for name, got in second(p, move).items():
+        np.testing.assert_allclose(got, want[name], rtol=1e-10, atol=1e-11 * np.abs(want[name]).max())
 
 
 def test_nan_stays_and_infinity_passes():
@@ -281,7 +338,8 @@ def test_balls_enclose(data, scale, circular):
             with certified.precision(bits):
                 found[bits] = f(certified.balls(x), certified.balls(theta), bound, circular)
         for few, many in zip(*found.values(), strict=True):
-            assert np.all(few.contains(many)) or np.all(np.isinf(few.radius()))
+            assert np.all(few.contains(many))
+            assert np.all(few.radius() < 1e-12)
             assert np.all(many.radius() < 1e-40)
         want = f(x, theta, bound, circular)
         assert np.all(found[300][0].distance(want[0]) <= 1e-13 * (1 + np.exp(np.abs(want[1]))))

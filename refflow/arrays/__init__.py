@@ -37,6 +37,7 @@ from refflow.arrays.elementwise import (
     equal,
     exp,
     expm1,
+    gelu,
     greater,
     greater_equal,
     isfinite,
@@ -74,7 +75,7 @@ from refflow.arrays.iteration import detach, eps, repeat
 from refflow.arrays.linalg import diagonal, diagonal_matrix, solve_triangular, tril, triu
 from refflow.arrays.lookup import between, pick
 from refflow.arrays.namespaces import Array, device, is_array, library, namespace, require_same_library, to_numpy
-from refflow.arrays.rational import displacement, gentle, log_slope, rational_quadratic, shares
+from refflow.arrays.rational import between_ends, displacement, gentle, log_slope, rational_quadratic, shares
 from refflow.arrays.reductions import all, any, cumulative_sum, length, log_softmax, logsumexp, max, mean, min, softmax
 from refflow.arrays.roots import identity_plus, solve_contraction, solve_increasing
 from refflow.arrays.shapes import (
@@ -102,7 +103,7 @@ from refflow.arrays.tracing import Tree, leaves, primitive, rebuild, register, t
 
 OPERATIONS = (
     "abs add asinh astype atan bring_first bring_last broadcast_to clip concat conv2d cos cumulative_sum diagonal "
-    "diagonal_matrix divide exp expand_dims expm1 flip fold getitem linear log log1p log_sigmoid log_softmax "
+    "diagonal_matrix divide exp expand_dims expm1 flip fold gelu getitem linear log log1p log_sigmoid log_softmax "
     "logaddexp logsumexp matmul matrix_transpose max maximum mean min minimum multiply negative patches permute_dims "
     "pick piecewise power relu reshape sigmoid silu sin softmax softplus solve_triangular split sqrt square squeeze "
     "stack subtract sum take tanh tril triu where"
@@ -111,16 +112,16 @@ OPERATIONS = (
 
 __all__ = [
     "Array", "OPERATIONS", "Tree", "abs", "add", "all", "any", "arange", "asarray", "asinh", "astype", "atan",
-    "between", "bring_first", "bring_last", "broadcast_to", "clip", "concat", "constant", "conv2d", "cos",
-    "cumulative_sum", "detach", "device", "diagonal", "diagonal_matrix", "displacement", "divide", "eps", "equal",
-    "exp", "expand_dims", "expm1", "flip", "fold", "full", "gentle", "getitem", "greater", "greater_equal",
-    "identity_plus", "is_array", "isfinite", "isnan", "leaves", "length", "less", "less_equal", "library", "linear",
-    "log", "log1p", "log_det_leading", "log_gamma_step", "log_sigmoid", "log_slope", "log_softmax", "logaddexp",
-    "logical_and", "logical_not", "logical_or", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean",
-    "min", "minimum", "multiply", "namespace", "negative", "ones", "ones_like", "patches", "permute_dims", "pi", "pick",
-    "piecewise", "power", "primitive", "rational_quadratic", "real", "rebuild", "register", "relu", "repeat",
-    "require_same_library", "reshape", "shape", "shares", "sigmoid", "sign", "silu", "sin", "softmax", "softplus",
-    "solve_contraction", "solve_increasing", "solve_leading", "solve_triangular", "split", "sqrt", "square", "squeeze",
-    "stack", "subtract", "sum", "take", "tanh", "to_numpy", "tree_map", "tril", "triu", "value_and_grad", "where",
-    "zeros", "zeros_like",
+    "between", "between_ends", "bring_first", "bring_last", "broadcast_to", "clip", "concat", "constant", "conv2d",
+    "cos", "cumulative_sum", "detach", "device", "diagonal", "diagonal_matrix", "displacement", "divide", "eps",
+    "equal", "exp", "expand_dims", "expm1", "flip", "fold", "full", "gelu", "gentle", "getitem", "greater",
+    "greater_equal", "identity_plus", "is_array", "isfinite", "isnan", "leaves", "length", "less", "less_equal",
+    "library", "linear", "log", "log1p", "log_det_leading", "log_gamma_step", "log_sigmoid", "log_slope", "log_softmax",
+    "logaddexp", "logical_and", "logical_not", "logical_or", "logsumexp", "matmul", "matrix_transpose", "max",
+    "maximum", "mean", "min", "minimum", "multiply", "namespace", "negative", "ones", "ones_like", "patches",
+    "permute_dims", "pi", "pick", "piecewise", "power", "primitive", "rational_quadratic", "real", "rebuild",
+    "register", "relu", "repeat", "require_same_library", "reshape", "shape", "shares", "sigmoid", "sign", "silu",
+    "sin", "softmax", "softplus", "solve_contraction", "solve_increasing", "solve_leading", "solve_triangular", "split",
+    "sqrt", "square", "squeeze", "stack", "subtract", "sum", "take", "tanh", "to_numpy", "tree_map", "tril", "triu",
+    "value_and_grad", "where", "zeros", "zeros_like",
 ]  # fmt: skip

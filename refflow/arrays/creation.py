@@ -72,7 +72,8 @@ def log_gamma_step(value: float, like: Array) -> Any:
     while v < 32.0:
         moved -= math.log1p(0.5 / v)
         v += 1.0
-    series = -1 / 8 / v + 1 / 192 / v**3 - 1 / 640 / v**5 + 17 / 14336 / v**7 - 31 / 18432 / v**9
+    r = 1.0 / v  # whose powers vanish where those of v overflow
+    series = -1 / 8 * r + 1 / 192 * r**3 - 1 / 640 * r**5 + 17 / 14336 * r**7 - 31 / 18432 * r**9
     return moved + 0.5 * math.log(v) + series
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from autograd.extend import defvjp
 from autograd.tracer import getval
 
-from refflow.arrays.namespaces import Array, is_array, namespace
+from refflow.arrays.creation import constant, pi
+from refflow.arrays.namespaces import Array, is_array, library, namespace
 from refflow.arrays.shapes import astype, unbroadcast
 from refflow.arrays.tracing import primitive
 
@@ -27,6 +28,12 @@ def real(x: Any) -> Any:
     """What comparisons look at: the real part of a complex array, anything else as it is, off the tape."""
     value = getval(x)
     return value.real if is_complex(value) else value
+
+
+def differentiates_itself(x: Any) -> bool:
+    """Whether x belongs to a library that sees these operations' steps and not their derivatives: there each step has
+    to have the right derivative, at a tie and where one of them overflows too."""
+    return is_array(x) and library(x) in {"torch", "jax"}
 
 
 def _function(name: str) -> Callable[[Array], Array]:
@@ -179,6 +186,9 @@ def abs(x: Array) -> Array:
 @primitive
 def softplus(x: Array) -> Array:
     """log(1 + e^x) = max(x, 0) + log1p(e^-|x|), accurate at both ends."""
+    if differentiates_itself(x):  # max and | | on one side of the tie at 0
+        right = greater_equal(x, 0.0)
+        return where(right, x, 0.0) + log1p(exp(where(right, -x, x)))
     return maximum(x, 0.0) + log1p(exp(-abs(x)))
 
 
@@ -188,6 +198,10 @@ def sigmoid(x: Array) -> Array:
     if is_complex(x):  # NumPy's quotient by a complex infinity is NaN
         e = np.exp(-abs(x))
         return np.where(x.real < 0.0, e, 1.0) / (1.0 + e)
+    if differentiates_itself(x):  # the derivative of 1 / (1 + e^-x) is infinity times 0 where e^-x overflows
+        right = greater_equal(x, 0.0)
+        e = exp(where(right, -x, x))
+        return where(right, 1.0, e) / (1.0 + e)
     with np.errstate(over="ignore"):
         return 1.0 / (1.0 + exp(-x))
 
@@ -196,6 +210,16 @@ def sigmoid(x: Array) -> Array:
 def silu(x: Array) -> Array:
     """x / (1 + e^-x) (Hendrycks and Gimpel, 2016; Elfwing et al., 2018)."""
     return x * sigmoid(x)
+
+
+def gelu(x: Array) -> Array:
+    """x sigma(2 sqrt(2/pi) (x + 0.044715 x^3)) = x (1 + tanh(...)) / 2 (Hendrycks and Gimpel, 2016, section 2).
+
+    Beyond 64 sigma is 0 or 1 in every float, long double included, and its derivative 0: the cube of 64 stands there
+    for cubes that overflow. Balls, which know the difference, take their own.
+    """
+    c = x if library(x) == "balls" else clip(x, -64.0, 64.0)
+    return x * sigmoid(2.0 * sqrt(2.0 / pi(x)) * (c + constant(0.044715, x) * c * c * c))
 
 
 def log_sigmoid(x: Array) -> Array:
@@ -291,9 +315,16 @@ defvjp(
 )
 
 
+def _chosen(x: Array, y: Array, second: Array) -> Array:
+    """y where it is the second's turn or y is NaN, else x, NaN included. (The libraries' own split a tie's slope.)"""
+    return where(logical_or(second, isnan(y)) if is_array(y) else second, y, x)
+
+
 @primitive
 def maximum(x: Array, y: Array) -> Array:
     """The larger of the two; NaN if either is. At a tie the derivative belongs to x."""
+    if differentiates_itself(x) or differentiates_itself(y):
+        return _chosen(x, y, less(x, y))
     if is_complex(x) or is_complex(y):
         return np.where(np.real(x) >= np.real(y), x, y)
     return namespace(x, y).maximum(x, y)
@@ -302,6 +333,8 @@ def maximum(x: Array, y: Array) -> Array:
 @primitive
 def minimum(x: Array, y: Array) -> Array:
     """The smaller of the two; NaN if either is. At a tie the derivative belongs to x."""
+    if differentiates_itself(x) or differentiates_itself(y):
+        return _chosen(x, y, greater(x, y))
     if is_complex(x) or is_complex(y):
         return np.where(np.real(x) <= np.real(y), x, y)
     return namespace(x, y).minimum(x, y)
@@ -321,13 +354,13 @@ defvjp(
 
 @primitive
 def relu(x: Array) -> Array:
-    """max(x, 0). Its derivative multiplies by 0 or 1 where that of `maximum` chooses, at a tenth of the time: NumPy's
-    `where` mispredicts every other branch."""
-    return maximum(x, 0.0)
+    """max(x, 0), of derivative 0 at 0. Its derivative multiplies by 0 or 1 where that of `maximum` chooses, at a tenth
+    of the time: NumPy's `where` mispredicts every other branch."""
+    return maximum(0.0, x)
 
 
 def _relu_vjp(ans: Array, x: Array) -> Callable[[Array], Array]:
-    held = greater_equal(x, 0.0)
+    held = greater(x, 0.0)
     return lambda g: unbroadcast(multiply(g, astype(held, getval(g).dtype)), x)
 
 
@@ -344,7 +377,8 @@ def logaddexp(x: Array, y: Array) -> Array:
     m = maximum(x, y)
     infinite = logical_not(isfinite(m))
     x, y = (where(infinite, 0.0, v) if is_array(v) else v for v in (x, y))
-    return add(m, log1p(exp(negative(abs(subtract(x, y))))))
+    d = subtract(x, y)  # its sign decides as the maximum does: at a tie each has half of the derivative
+    return add(m, log1p(exp(piecewise([greater_equal(d, 0.0)], [negative(d), d]))))
 
 
 def piecewise(conditions: Sequence[Array], pieces: Sequence[Array]) -> Array:

@@ -10,9 +10,21 @@ from typing import Any
 from autograd.core import defvjp_argnums
 from autograd.tracer import getval
 
-from refflow.arrays.elementwise import greater, less, less_equal, log, negative, piecewise, square, where
+from refflow.arrays.elementwise import (
+    greater,
+    less,
+    less_equal,
+    log,
+    maximum,
+    minimum,
+    negative,
+    piecewise,
+    square,
+    where,
+)  # fmt: skip
+from refflow.arrays.iteration import detach
 from refflow.arrays.lookup import Tables
-from refflow.arrays.namespaces import Array
+from refflow.arrays.namespaces import Array, library
 from refflow.arrays.shapes import getitem, stack, unbroadcast
 from refflow.arrays.tracing import primitive
 
@@ -48,6 +60,16 @@ def gentle(log_slope: Array) -> Array:
     return less(square(log_slope), 0.25)
 
 
+def between_ends(y: Array, y0: Array, y1: Array, t: Array, q: Array) -> Array:
+    """y with its rounding taken back where that is known: y0 at t = 0, y1 at q = 0, in [y0, y1] between. Bins then join
+    without a fall. Derivatives are those of y; balls, which do not round, stay as they are."""
+    if library(y) == "balls":
+        return y
+    plain, low, high = detach(y), detach(y0), detach(y1)
+    known = piecewise([less_equal(t, 0.0), less_equal(q, 0.0)], [low, high, minimum(maximum(plain, low), high)])
+    return known + (y - plain)  # 0, or NaN where y is
+
+
 def rational_quadratic(x: Array, left: Tables, right: Tables, inside: Tables) -> tuple[Array, Array]:
     """y and log dy/dx between the knots left = (x0, y0, d0) and right = (x1, y1, d1), with inside = (w, h) the
     differences x1 - x0 and y1 - y0. Derivatives take x1 for x0 + w, and y1 for y0 + h."""
@@ -69,13 +91,15 @@ def _piece(x: Array, x0: Array, y0: Array, d0: Array, d1: Array, w: Array, h: Ar
     from_x = x + displacement(t, q, (x0, y0, d0), (x1, y1, d1), (w, h))
     slope = log_slope(s, t, q, d0, d1)
     conditions = [gentle(slope), greater(middle, ends), less_equal(t, q)]
-    return stack([piecewise(conditions, [from_x, plateau, on_left, on_right]), slope], axis=0)
+    y = piecewise(conditions, [from_x, plateau, on_left, on_right])
+    return stack([between_ends(y, y0, getval(y1), t, q), slope], axis=0)
 
 
 def _piece_vjp(argnums: Sequence[int], ans: Array, args: tuple[Array, ...], kwargs: dict[str, Any]) -> Any:
     """dn/dt = s E / D^2, dn/ds = t q (d1 t^2 - d0 q^2) / D^2, dn/dd0 = t q m / D, dn/dd1 = -t q n / D for n = N / D,
     m = 1 - n; and the derivatives of log dy/dx = 2 log s + log E - 2 log D, term by term."""
     x, x0, _, d0, d1, w, h, x1, _ = args
+    x1 = x1 + ((x0 - getval(x0)) + (w - getval(w)))  # the value as it is, and for derivatives of this one x0 + w
     s, (t, q) = h / w, shares(x, x0, x1, w)
     tt, qq, tq = t * t, q * q, t * q
     one = 1.0 / (s * (tt + qq) + (d0 + d1) * tq)

@@ -16,6 +16,14 @@ def _check_pair(a: Array, b: Array, names: str) -> None:
         raise ShapeError(f"expected {names} of one event shape, got {xp.shape(a)} and {xp.shape(b)}")
 
 
+def require_varying(rows: Array, spread: Array) -> None:
+    """Refuse channels `(N, C)` that hold one number, to the last digit, or whose spread is 0, infinite or NaN."""
+    spread, least, most = (xp.to_numpy(a) for a in (spread, xp.min(rows, axis=0), xp.max(rows, axis=0)))
+    refused = np.flatnonzero(~((spread > 0.0) & (spread < np.inf) & (least < most)))
+    if refused.size:
+        raise DataError(f"expected channels that vary, got constant or non-finite channels {refused.tolist()}")
+
+
 @module
 class ElementwiseAffine(Bijection):
     r"""A scale and a shift for every coordinate:
@@ -143,10 +151,9 @@ class ActNorm(Bijection):
             raise DataError(f"expected at least 2 rows to initialise an ActNorm from, got {rows.shape[0]}")
         mean = xp.mean(rows, axis=0)
         std = xp.sqrt(xp.mean(xp.square(rows - mean), axis=0))
-        constant = np.flatnonzero(~(xp.to_numpy(std) > 0.0))
-        if constant.size:
-            raise DataError(f"expected channels that vary, got constant or non-finite channels {constant.tolist()}")
-        return replace(self, log_scale=-xp.log(std), shift=-mean / std)
+        require_varying(rows, std)
+        dtypes = self.log_scale.dtype, self.shift.dtype
+        return replace(self, log_scale=xp.astype(-xp.log(std), dtypes[0]), shift=xp.astype(-mean / std, dtypes[1]))
 
     @staticmethod
     def init(channels: int, rank: int = 1, dtype: str = "float64") -> "ActNorm":

@@ -7,6 +7,7 @@ import numpy as np
 
 from refflow import arrays as xp
 from refflow.arrays import Array
+from refflow.bijections.affine import require_varying
 from refflow.bijections.base import Bijection, batch_zeros, repeats
 from refflow.bijections.chain import Frozen
 from refflow.errors import DataError, ShapeError, StructureError
@@ -35,6 +36,9 @@ class Moments(Bijection):
                 f"expected a mean and a variance for each channel and rank >= 1, got {xp.shape(self.mean)}, "
                 f"{xp.shape(self.variance)} and {self.rank}"
             )
+        v = self.variance
+        if isinstance(v, np.ndarray) and v.dtype.kind == "f" and np.any(v < 0.0):
+            raise StructureError(f"expected variances >= 0, got {v.tolist()}")
         if not 0.0 <= self.eps < float("inf"):
             raise StructureError(f"expected eps >= 0, got {self.eps}")
 
@@ -112,9 +116,8 @@ class BatchNorm(Bijection):
             raise DataError(f"expected at least 2 rows to take moments of, got {rows.shape[0]}")
         mean = xp.mean(rows, axis=0)
         variance = xp.mean(xp.square(rows - mean), axis=0)
-        constant = np.flatnonzero(~(xp.to_numpy(variance) > 0.0))
-        if constant.size:
-            raise DataError(f"expected channels that vary, got constant or non-finite channels {constant.tolist()}")
+        require_varying(rows, variance)
+        mean, variance = (xp.astype(v, self.log_scale.dtype) for v in (mean, variance))
         return replace(self, moments=Frozen(replace(self.moments.bijection, mean=mean, variance=variance)))
 
     @staticmethod

@@ -19,8 +19,10 @@ def _log_cosh(u: Array) -> Array:
 
 
 def _sinh(u: Array) -> Array:
-    """sinh u = ((e^u - 1) - (e^-u - 1)) / 2: two terms of one sign, so that small u keep all digits."""
-    return 0.5 * (xp.expm1(u) - xp.expm1(-u))
+    """sinh u = 2 sinh(u/2) cosh(u/2), with 2 sinh h = (e^h - 1) - (e^-h - 1): terms of one sign, so that small u keep
+    all digits, and no e^u, which overflows before sinh u does."""
+    h = 0.5 * u
+    return 0.5 * (xp.expm1(h) - xp.expm1(-h)) * (xp.exp(h) + xp.exp(-h))
 
 
 class _Elementwise(Bijection):

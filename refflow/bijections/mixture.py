@@ -20,8 +20,12 @@ def mixture_logit(x: Array, log_pi: Array, mu: Array, s: Array) -> tuple[Array, 
 
     for x `(...)` and log pi, mu, s `(K, ...)`: components first, where sums over few of them are quick.
     T keeps the digits near L = 0, the logarithms those of the tails, where L grows like x exp(-s_k) and never
-    saturates; the shares are softmaxes, so log dL/dx is no difference of large numbers there.
+    saturates; the shares are softmaxes, so log dL/dx is no difference of large numbers there. Where a z overflows, L is
+    2^32 L(x / 2^32) to the last digit, and log dL/dx is as it is there.
     """
+    size = xp.sum(xp.abs(xp.detach((x - mu) * xp.exp(-s))), axis=0)
+    far = xp.logical_not(xp.isfinite(size))
+    x = xp.where(far, x * 2.0**-32, x)
     z = (x - mu) * xp.exp(-s)
     above, below = log_pi + xp.log_sigmoid(z), log_pi + xp.log_sigmoid(-z)
     t = xp.sum(xp.exp(log_pi) * xp.tanh(0.5 * z), axis=0)
@@ -30,7 +34,7 @@ def mixture_logit(x: Array, log_pi: Array, mu: Array, s: Array) -> tuple[Array, 
     tails = xp.logsumexp(above, axis=0) - xp.logsumexp(below, axis=0)
     value = xp.piecewise([near], [xp.log1p(t) - xp.log1p(-t), tails])
     shares = xp.log_softmax(above, axis=0) + xp.log_softmax(below, axis=0)
-    return value, xp.logsumexp(shares - s - log_pi, axis=0)
+    return xp.where(far, value * 2.0**32, value), xp.logsumexp(shares - s - log_pi, axis=0)
 
 
 def _value_and_slope(x: Array, log_pi: Array, mu: Array, s: Array) -> tuple[Array, Array]:

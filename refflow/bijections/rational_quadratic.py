@@ -133,4 +133,5 @@ def _root(
     log_slope = xp.log_slope(s, t, q, d0, d1)
     from_y = y - xp.displacement(t, q, (x0, y0, d0), (x1, y1, d1), inside)
     pieces = [from_y, x0 + w * t, x1 - w * q]
-    return xp.piecewise([xp.gentle(log_slope), xp.less_equal(t, q)], pieces), -log_slope  # (7)
+    x = xp.piecewise([xp.gentle(log_slope), xp.less_equal(t, q)], pieces)  # (7)
+    return xp.between_ends(x, x0, x1, t, q), -log_slope
