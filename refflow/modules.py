@@ -214,18 +214,24 @@ def tree_equal(a: Tree, b: Tree) -> bool:
 
 def first_array(m: Any) -> Array:
     """The first array of a module: what library, device and dtype it computes in. NumPy float64 if it has none."""
-    return next(_each_array(m), np.zeros(()))
+    found = _first(m)
+    return np.zeros(()) if found is None else found
 
 
-def _each_array(value: Any) -> Iterator[Array]:
+def _first(value: Any) -> Array | None:
     if isinstance(value, Module):
         for name in field_names(type(value)):
-            yield from _each_array(getattr(value, name))
-    elif isinstance(value, tuple) and not isinstance(next(iter(value), None), int | float | str):
+            if (found := _first(getattr(value, name))) is not None:
+                return found
+    elif isinstance(value, tuple):
         for part in value:
-            yield from _each_array(part)
+            if isinstance(part, int | float | str):  # a tuple of numbers or names is structure
+                return None
+            if (found := _first(part)) is not None:
+                return found
     elif xp.is_array(value):
-        yield value
+        return value
+    return None
 
 
 def _describe(value: Any, indent: str = "") -> str:

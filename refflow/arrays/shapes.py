@@ -224,14 +224,16 @@ def split(x: Array, sizes: Sequence[int], axis: int = -1) -> tuple[Array, ...]:
     >>> split(np.arange(5.0), (2, 3))
     (array([0., 1.]), array([2., 3., 4.]))
     """
-    length = shape(x)[axis]
-    if math.fsum(sizes) != length or min(sizes, default=0) < 0:
-        raise ShapeError(f"expected sizes that add up to {length} along axis {axis}, got {tuple(sizes)}")
-    before = (slice(None),) * (axis % len(shape(x)))
+    old = shape(x)
+    if math.fsum(sizes) != old[axis] or min(sizes, default=0) < 0:
+        raise ShapeError(f"expected sizes that add up to {old[axis]} along axis {axis}, got {tuple(sizes)}")
+    last = axis in (-1, len(old) - 1)
+    before = (...,) if last else (slice(None),) * (axis % len(old))
     pieces, start = [], 0
     for size in sizes:
-        pieces.append(getitem(x, (*before, slice(start, start + size), ...)))
-        start += size
+        stop = start + size
+        pieces.append(getitem(x, (*before, slice(start, stop)) if last else (*before, slice(start, stop), ...)))
+        start = stop
     return tuple(pieces)
 
 

@@ -1,7 +1,7 @@
 """Composition: maps applied one after the other, and a map turned round."""
 
 from refflow.arrays import Array
-from refflow.bijections.base import Bijection, batch_zeros
+from refflow.bijections.base import Bijection
 from refflow.errors import StructureError
 from refflow.modules import module, tupled
 
@@ -53,15 +53,17 @@ class Chain(Bijection):
         return max(f.context_dim for f in self.bijections)
 
     def forward(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
-        log_det = batch_zeros(x, self.event_rank)
-        for f in self.bijections:
+        first, *others = self.bijections
+        x, log_det = first.forward(x, context)
+        for f in others:
             x, term = f.forward(x, context)  # (1)
             log_det = log_det + term  # (2)
         return x, log_det
 
     def inverse(self, y: Array, context: Array | None = None) -> tuple[Array, Array]:
-        log_det = batch_zeros(y, self.output_rank)
-        for f in reversed(self.bijections):
+        *others, last = self.bijections
+        y, log_det = last.inverse(y, context)
+        for f in reversed(others):
             y, term = f.inverse(y, context)  # (3)
             log_det = log_det + term
         return y, log_det

@@ -4,7 +4,6 @@ A mask names the **moved** coordinates by their position in the event, flattened
 (x_1, x_2) = (kept, moved), each in increasing position; `join` puts them back.
 """
 
-from collections.abc import Sequence
 from dataclasses import field
 
 from refflow import arrays as xp
@@ -30,6 +29,8 @@ class Mask(Module):
     """The positions that do not move."""
     gather: tuple[int, ...] = field(init=False, metadata={"transient": True})
     """Where each position is found in [x_1 | x_2]."""
+    runs: tuple[tuple[int, int] | None, tuple[int, int] | None] = field(init=False, metadata={"transient": True})
+    """First and last + 1 of the kept and of the moved positions, where they are consecutive; None where not."""
 
     def __post_init__(self) -> None:
         size = event_size(self.event_shape)
@@ -47,6 +48,7 @@ class Mask(Module):
         order = (*kept, *self.moved)
         object.__setattr__(self, "kept", kept)
         object.__setattr__(self, "gather", tuple(sorted(range(size), key=order.__getitem__)))
+        object.__setattr__(self, "runs", (_run(kept), _run(self.moved)))
 
     def flip(self) -> "Mask":
         """The mask that keeps what this one moves; where this one keeps nothing, the same mask."""
@@ -55,15 +57,16 @@ class Mask(Module):
     def split(self, x: Array) -> tuple[Array, Array]:
         """(x_1, x_2): the kept and the moved coordinates of every event, as vectors."""
         rows = self._rows(x)
-        return _select(rows, self.kept), _select(rows, self.moved)
+        return _select(rows, self.kept, self.runs[0]), _select(rows, self.moved, self.runs[1])
 
     def join(self, x1: Array, x2: Array) -> Array:
         """The events whose kept coordinates are x_1 and whose moved ones are x_2."""
-        if self.moved[0] == 0 and _is_run(self.moved):
+        kept, moved = self.runs
+        if moved is not None and moved[0] == 0:
             rows = xp.concat([x2, x1], axis=-1)
         else:
             rows = xp.concat([x1, x2], axis=-1)
-            if not _is_run(self.gather):
+            if kept is None or moved is None or kept[1] != moved[0]:
                 rows = xp.take(rows, self.gather, axis=-1)
         return rows if len(self.event_shape) == 1 else xp.reshape(rows, (*rows.shape[:-1], *self.event_shape))
 
@@ -72,18 +75,17 @@ class Mask(Module):
         return x if rank == 1 else xp.reshape(x, (*batch_shape(x, rank), event_size(self.event_shape)))
 
 
-def _is_run(positions: Sequence[int]) -> bool:
-    """Whether increasing or permuted positions are consecutive and in order."""
-    return positions[-1] - positions[0] == len(positions) - 1 and list(positions) == sorted(positions)
-
-
-def _select(rows: Array, positions: tuple[int, ...]) -> Array:
-    """Columns of the rows, as a slice where the positions are a run."""
+def _run(positions: tuple[int, ...]) -> tuple[int, int] | None:
+    """(first, last + 1) of increasing positions that are consecutive; (0, 0) of none; else None."""
     if not positions:
-        return rows[..., :0]
-    if _is_run(positions):
-        return rows[..., positions[0] : positions[-1] + 1]
-    return xp.take(rows, positions, axis=-1)
+        return 0, 0
+    first, last = positions[0], positions[-1]
+    return (first, last + 1) if last - first == len(positions) - 1 else None
+
+
+def _select(rows: Array, positions: tuple[int, ...], run: tuple[int, int] | None) -> Array:
+    """Columns of the rows, as a slice where the positions are a run."""
+    return xp.take(rows, positions, axis=-1) if run is None else rows[..., run[0] : run[1]]
 
 
 def half_mask(dim: int, move_last: bool = True) -> Mask:
