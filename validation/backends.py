@@ -1,6 +1,7 @@
 """Every map of the registry on every library: how far from NumPy in float64, and which laws hold there.
 
-    python validation/backends.py            measures (some minutes), writes results/backends.json and the page
+    python validation/backends.py            measures (half an hour), writes results/backends.json and the page
+    python validation/backends.py torch jax  measures these libraries, and keeps the record of the others
     python validation/backends.py --tables   writes the page from the recorded run
 
 `tests/matrix.py` says what is compared and how; `tests/test_backends.py` asserts it.
@@ -102,21 +103,39 @@ def judged(law, library: Library) -> dict[str, list[str]]:
     return {rank: [n for n, v in verdicts.items() if v == rank] for rank in RANKS[1:]}
 
 
-def record() -> None:
-    found: dict = {
+def blank() -> dict:
+    """A record without measurements."""
+    return {
         "machine": machine("torch", "jax", "dask", "cupy-cuda13x", "array-api-strict", "python-flint"),
         "units": UNITS, "gradient": GRADIENT,
         "missing": {name: library.missing for name, library in LIBRARIES.items() if library.missing},
         "entries": {entry.name: {} for entry in REGISTRY}, "laws": {},
     }  # fmt: skip
-    for name, library in LIBRARIES.items():
-        if not library.missing:
-            for entry in REGISTRY:
-                found["entries"][entry.name][name] = cell(library, entry)
-            if name not in WITHOUT_LAWS:
-                found["laws"][name] = {law.__name__: judged(law, library) for law in ASKED}
-            print(f"{name}: done", flush=True)
-    save("backends.json", found)
+
+
+def record(names: list[str]) -> None:
+    """Measure the libraries and put them into the record, those measured before beside them."""
+    new: dict = {"entries": {}, "laws": {}}
+    for name in names:
+        new["entries"][name] = {entry.name: cell(LIBRARIES[name], entry) for entry in REGISTRY}
+        if name not in WITHOUT_LAWS:
+            new["laws"][name] = {law.__name__: judged(law, LIBRARIES[name]) for law in ASKED}
+        print(f"{name}: done", flush=True)
+    save("backends.json", merged(new))
+
+
+def merged(new: dict) -> dict:
+    """The new measurements, and of the record those of the same maps in other libraries, in the order of the lists."""
+    found, path = blank(), RESULTS / "backends.json"
+    old = json.loads(path.read_text()) if path.exists() else found
+    for name in LIBRARIES:
+        if name in new["laws"] or name in old["laws"]:
+            found["laws"][name] = new["laws"].get(name) or old["laws"][name]
+        for entry, cells in found["entries"].items():
+            measured = new["entries"].get(name, {}).get(entry) or old["entries"].get(entry, {}).get(name)
+            if measured:
+                cells[name] = measured
+    return found
 
 
 def worst(cells: dict[str, dict], quantity: str) -> tuple[float, str, str] | None:
@@ -247,5 +266,6 @@ def page() -> str:
 
 if __name__ == "__main__":
     if "--tables" not in sys.argv:
-        record()
+        here = [name for name, library in LIBRARIES.items() if not library.missing]
+        record(sys.argv[1:] or here)
     (HERE / "backends.md").write_text(page())
