@@ -58,7 +58,7 @@ REASONS = {
     ("jax.jit", "laws"): "not asked: laws evaluate at many shapes, and each would be compiled anew; compiled values, "
     "log-determinants and gradients are compared with NumPy's",
     ("jax", "laws"): "not asked in this record: every operation is compiled at every shape that a law asks for, which "
-    "takes far over ten minutes; `pytest -m deep tests/test_backends.py -k jax` asks them",
+    "takes too long for a record; `pytest -m deep tests/test_backends.py -k jax` asks them",
 }
 """Why a cell does not hold, by library and what was asked. A cell without a reason is a fault of refflow's."""
 
