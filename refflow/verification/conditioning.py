@@ -30,7 +30,9 @@ import numpy as np
 
 from refflow.bijections import Bijection, Chain, Frozen, Inverse
 from refflow.modules import Module, field_names, map_arrays, map_modules, replace
+from refflow.verification.guard import OutOfBudget
 from refflow.verification.jacobians import STEP, steps
+from refflow.verification.targets import Target
 
 T = TypeVar("T")
 
@@ -72,6 +74,8 @@ def turned(f: Any) -> Any:
     """The map whose forward is f's inverse."""
     if isinstance(f, Inverse):
         return f.bijection
+    if isinstance(f, Target):
+        return f.turned()
     return Inverse(f) if isinstance(f, Bijection) else _Turned(f)
 
 
@@ -84,13 +88,35 @@ def layers(f: Any) -> Iterator[Any]:
         yield from layers(f.bijection)
     elif isinstance(f, Inverse) and isinstance(f.bijection, Chain | Frozen | Inverse):
         yield from map(turned, reversed(list(layers(f.bijection))))
+    elif isinstance(f, Target) and f.layers:
+        for part in f.layers:
+            yield from layers(part)
     else:
         yield f
 
 
 def cast(f: T, dtype: Any) -> T:
-    """The map with its arrays in another dtype; a map that is no module computes in the dtype of its input."""
-    return map_arrays(lambda a: a.astype(dtype), f) if isinstance(f, Module) else f
+    """The map with its arrays in another dtype; a map that has none to cast computes in the dtype of its input."""
+    if isinstance(f, Module):
+        return map_arrays(lambda a: a.astype(dtype), f)
+    if isinstance(f, Target) and f.cast is not None and np.dtype(dtype).name in f.dtypes:
+        return f.cast(dtype)  # type: ignore[return-value]
+    return f
+
+
+def takes(f: Any, x: np.ndarray, context: np.ndarray | None, dtype: Any) -> bool:
+    """Whether f computes in this precision: modules do, adapters say so, other code is tried."""
+    if isinstance(f, Module):
+        return True
+    if isinstance(f, Target) and f.cast is not None:
+        return np.dtype(dtype).name in f.dtypes
+    try:
+        y, log_det = forward(f, x.astype(dtype), None if context is None else context.astype(dtype))
+        return bool(np.asarray(y).dtype == dtype and np.asarray(log_det).dtype == dtype)
+    except OutOfBudget:
+        raise
+    except Exception:  # whatever foreign code answers to numbers it does not know
+        return False
 
 
 def unit(dtype: Any) -> float:
@@ -113,9 +139,12 @@ class Conditions:
     worst: np.ndarray
     """The largest kappa / max(1, |value|) met on the way, `(N,)`."""
 
+    size: np.ndarray
+    """The largest |value| met on the way, `(N,)`."""
+
     def conclusive(self, dtype: Any) -> np.ndarray:
-        """Which rows the laws may judge in this dtype."""
-        return np.asarray(unit(dtype) * self.worst <= LINEAR)
+        """Which rows the laws may judge in this dtype: where theory holds and nothing overflows."""
+        return np.asarray((unit(dtype) * self.worst <= LINEAR) & (self.size < 0.25 * float(np.finfo(dtype).max)))
 
 
 def conditions(f: Any, x: np.ndarray, context: np.ndarray | None = None) -> Conditions:
@@ -128,8 +157,8 @@ def conditions(f: Any, x: np.ndarray, context: np.ndarray | None = None) -> Cond
         for layer in layers(cast(f, np.float64)):
             steps.append(_step(layer, x, context))
             x = forward(layer, x, context)[0]
-        size = steps[0].x.shape[1]
-        value, log_det, product = np.abs(steps[0].x), np.zeros(n), np.broadcast_to(np.eye(size), (n, size, size))
+        dim = steps[0].x.shape[1]
+        value, log_det, product = np.abs(steps[0].x), np.zeros(n), np.broadcast_to(np.eye(dim), (n, dim, dim))
         worst, singular = np.zeros(n), np.zeros(n, dtype=bool)
         for s in steps:
             singular |= s.singular
@@ -137,15 +166,17 @@ def conditions(f: Any, x: np.ndarray, context: np.ndarray | None = None) -> Cond
             value = s.phi + _apply(s.jacobian, value)  # (3)
             product = s.majorant @ product
             worst = np.maximum(worst, _relative(value, s.y))
-        back, antisymmetry = np.zeros((n, size)), np.zeros(n)
+        back, antisymmetry = np.zeros((n, dim)), np.zeros(n)
         for s in reversed(steps):
             back = np.abs(s.x) + _apply(_inverses(s.jacobian), back + s.phi)  # (5)
             antisymmetry = antisymmetry + 2.0 * s.lam + _dot(s.gradient, back)  # (6)
             worst = np.maximum(worst, _relative(back, s.x))
         for scale in (log_det, antisymmetry):
             worst = np.maximum(worst, scale)
+    size = np.max([np.abs(s.y).max(axis=1, initial=0.0) for s in steps], axis=0)
     finite = np.isfinite(worst) & np.isfinite(product).all(axis=(1, 2))
-    return Conditions(value, log_det, back, antisymmetry, product, singular, np.where(finite, worst, np.inf))
+    worst = np.where(finite, worst, np.inf)
+    return Conditions(value, log_det, back, antisymmetry, product, singular, worst, size)
 
 
 def _apply(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
@@ -199,22 +230,34 @@ def _step(layer: Any, x: np.ndarray, context: np.ndarray | None) -> _Step:
 
 
 def derivatives(layer: Any, x: np.ndarray, context: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """J `(N, D, D)` and grad l `(N, D)`: by the complex step for modules, by differences for foreign maps."""
+    """J `(N, D, D)` and grad l `(N, D)`: by the complex step for modules, by differences for foreign maps, unless they
+    differentiate themselves."""
     n, size = x.shape[0], x[0].size
-    context = None if context is None else np.repeat(context, size, axis=0)
+    repeated = None if context is None else np.repeat(context, size, axis=0)
     exact = isinstance(layer, Module)
-    h = steps(x.reshape(n, size)) if exact else np.broadcast_to(2.0**-17 * np.maximum(1.0, np.abs(x)).max(), (n, size))
+    h = steps(x.reshape(n, size)) if exact else _differences(layer, x.reshape(n, size), forward(layer, x, context)[0])
 
     def at(factor: complex) -> tuple[np.ndarray, np.ndarray]:
         points = x.reshape(n, 1, size) + factor * h[:, :, None] * np.eye(size)
-        y, log_det = forward(layer, points.reshape(n * size, *x.shape[1:]), context)
-        return y.reshape(n, size, size), np.broadcast_to(log_det, (n * size,)).reshape(n, size)
+        y, log_det = forward(layer, points.reshape(n * size, *x.shape[1:]), repeated)
+        return y.reshape(n, size, -1), np.broadcast_to(log_det, (n * size,)).reshape(n, size)
 
     if exact:
         y, log_det = (np.imag(value) for value in at(1j))
         return np.swapaxes(y / h[:, :, None], 1, 2), log_det / h
     (y1, l1), (y0, l0) = at(1.0), at(-1.0)  # kappa needs no more than a few digits
-    return np.swapaxes(y1 - y0, 1, 2) / (2.0 * h[:, None, :]), (l1 - l0) / (2.0 * h)
+    slopes = (l1 - l0) / (2.0 * h)
+    if (own := getattr(layer, "jacobian", None)) is not None:
+        return np.asarray(own(x) if context is None else own(x, context), dtype=np.float64), slopes
+    return np.swapaxes(y1 - y0, 1, 2) / (2.0 * h[:, None, :]), slopes
+
+
+def _differences(layer: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Steps for a few digits of a derivative, in the precision that the map computes in, within its domain."""
+    h = float(np.finfo(y.dtype).eps) ** (1.0 / 3.0) * np.maximum(1.0, np.abs(x))
+    if (box := getattr(layer, "domain", None)) is not None:
+        h = np.minimum(h, 0.25 * np.minimum(np.abs(x - box[0]), np.abs(box[1] - x)))
+    return np.asarray(h)
 
 
 def _probe(layer: Any, x: np.ndarray, context: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

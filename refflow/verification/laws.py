@@ -11,7 +11,7 @@ import numpy as np
 
 from refflow.bijections import Bijection, Chain, Inverse
 from refflow.modules import Module
-from refflow.verification.conditioning import cast, conditions, derivatives, forward, inverse, layers, turned, unit
+from refflow.verification.conditioning import cast, conditions, derivatives, forward, inverse, layers, takes, turned, unit
 from refflow.verification.verdicts import Finding, LawViolation, Measured, judge, measured
 
 Context = np.ndarray | None
@@ -86,7 +86,7 @@ def precision(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     Where long double is no wider, or a foreign map does not take it, it decides nothing.
     """
     wider = np.float64 if x.dtype == np.float32 else np.longdouble
-    if np.finfo(wider).eps >= np.finfo(x.dtype).eps or not _takes(f, x, context, wider):
+    if np.finfo(wider).eps >= np.finfo(x.dtype).eps or not takes(f, x, context, wider):
         return Finding("precision", "inconclusive", judged=0.0)
 
     def measure(f: Any, x: np.ndarray, context: Context) -> Measured:
@@ -160,17 +160,6 @@ def onto(f: Any, x: np.ndarray, context: Context = None) -> Finding:
 
     far = np.concatenate([x, 16.0 * x, 256.0 * x]).astype(x.dtype)
     return judge("onto", measure, f, far, None if context is None else np.concatenate([context] * 3))
-
-
-def _takes(f: Any, x: np.ndarray, context: Context, dtype: Any) -> bool:
-    """Whether f computes with numbers of the dtype: modules do, foreign code is tried."""
-    if isinstance(f, Module):
-        return True
-    try:
-        y = forward(f, x.astype(dtype), None if context is None else context.astype(dtype))[0]
-        return bool(np.asarray(y).dtype == dtype)
-    except Exception:  # whatever foreign code answers to numbers it does not know
-        return False
 
 
 def _reversed(a: Any) -> Any:
