@@ -96,6 +96,7 @@ from refflow.preprocessing import Dequantization, standardize
 from refflow.recipes import glow, iaf, initialize, maf, nice, nsf, nsf_ar, nsf_circular, realnvp, realnvp_image
 from refflow.scoring import Score, score
 from refflow.training import Epoch, FitResult, History, fit
+from refflow.verification.kit import verify
 
 __version__ = "0.1.0"
 
@@ -103,6 +104,7 @@ __all__ = [
     "arrays",
     "tree_map",
     "value_and_grad",
+    "verify",
     "ActNorm",
     "AdditiveCoupling",
     "AffineAutoregressive",

@@ -23,7 +23,7 @@ from refflow.errors import ShapeError
 from refflow.flow import Flow
 from refflow.verification.conditioning import Conditions, conditions, forward, turned
 from refflow.verification.densities import change_of_variables, normalisation, samples_follow_density, sampling
-from refflow.verification.determinants import log_det_central, log_det_complex_step, log_det_ladder
+from refflow.verification.determinants import log_det_autodiff, log_det_central, log_det_complex_step, log_det_ladder
 from refflow.verification.jacobians import Jacobian, central, complex_step, ladder
 from refflow.verification.laws import (
     antisymmetry,
@@ -147,6 +147,7 @@ __all__ = [
     "double_inverse",
     "dtypes",
     "ladder",
+    "log_det_autodiff",
     "log_det_central",
     "log_det_complex_step",
     "log_det_ladder",

@@ -23,6 +23,8 @@ A row where u kappa exceeds 1e-3 max(1, |value|) anywhere is inconclusive: first
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -30,7 +32,7 @@ import numpy as np
 
 from refflow.bijections import Bijection, Chain, Frozen, Inverse
 from refflow.modules import Module, field_names, map_arrays, map_modules, replace
-from refflow.verification.guard import OutOfBudget
+from refflow.verification.guard import Guard, OutOfBudget
 from refflow.verification.jacobians import STEP, steps
 from refflow.verification.targets import Target
 
@@ -48,8 +50,25 @@ LINEAR = 1e-3
 
 def forward(f: Any, x: np.ndarray, context: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """f.forward at x; maps without a context need not know the word."""
+    arguments = (x,) if context is None else (x, context)
+    guard = _guard.get()
+    if guard is not None and isinstance(f, Bijection):
+        return guard("forward", f.forward, *arguments)  # type: ignore[no-any-return]
     with np.errstate(all="ignore"):
-        return f.forward(x) if context is None else f.forward(x, context)  # type: ignore[no-any-return]
+        return f.forward(*arguments)  # type: ignore[no-any-return]
+
+
+_guard: ContextVar[Guard | None] = ContextVar("the guard of modules", default=None)
+
+
+@contextmanager
+def guarding(guard: Guard) -> Iterator[None]:
+    """Within, modules are called through the guard, as foreign targets always are."""
+    token = _guard.set(guard)
+    try:
+        yield
+    finally:
+        _guard.reset(token)
 
 
 def inverse(f: Any, y: np.ndarray, context: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -89,8 +108,8 @@ def layers(f: Any) -> Iterator[Any]:
     elif isinstance(f, Inverse) and isinstance(f.bijection, Chain | Frozen | Inverse):
         yield from map(turned, reversed(list(layers(f.bijection))))
     elif isinstance(f, Target) and f.layers:
-        for part in f.layers:
-            yield from layers(part)
+        for layer in f.layers:
+            yield from layers(layer)
     else:
         yield f
 
@@ -147,8 +166,31 @@ class Conditions:
         return np.asarray((unit(dtype) * self.worst <= LINEAR) & (self.size < 0.25 * float(np.finfo(dtype).max)))
 
 
+_known: ContextVar[dict[Any, Any] | None] = ContextVar("conditions that are known", default=None)
+
+
+@contextmanager
+def remembered() -> Iterator[None]:
+    """Within, the scales of one map at the same rows are computed once: most laws of a verification ask for them."""
+    token = _known.set({})
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
 def conditions(f: Any, x: np.ndarray, context: np.ndarray | None = None) -> Conditions:
     """The condition scales of f at the rows x `(N, *event)`, in float64 whatever x's dtype."""
+    known = _known.get()
+    if known is None:
+        return _conditions(f, x, context)
+    key = (id(f), x.dtype, x.shape, x.tobytes(), None if context is None else context.tobytes())
+    if key not in known:
+        known[key] = (_conditions(f, x, context), f)  # f is kept, so that its id stays its own
+    return known[key][0]  # type: ignore[no-any-return]
+
+
+def _conditions(f: Any, x: np.ndarray, context: np.ndarray | None) -> Conditions:
     x = x.astype(np.float64)
     context = None if context is None else context.astype(np.float64)
     n = x.shape[0]
@@ -225,6 +267,8 @@ def _step(layer: Any, x: np.ndarray, context: np.ndarray | None) -> _Step:
     majorant = np.abs(jacobian) + _jacobian_probe(layer, x, context, jacobian)
     regular = np.isfinite(jacobian).all(axis=(1, 2)) & np.isfinite(log_det)
     sign = np.linalg.slogdet(np.where(regular[:, None, None], jacobian, np.eye(size)))[0]
+    if not isinstance(layer, Module):  # elimination of entries that are not known to u proves nothing; a zero row does
+        sign = np.where((jacobian == 0.0).all(axis=1).any(axis=1) | (jacobian == 0.0).all(axis=2).any(axis=1), 0.0, 1.0)
     singular = regular & (log_det > SATURATED) & (sign == 0.0)
     return _Step(x.reshape(n, -1), rows, jacobian, majorant, gradient, np.abs(rows) + by_value, lam, singular)
 

@@ -76,7 +76,7 @@ def sampling(flow: Flow, x: np.ndarray, context: Context = None) -> Finding:
     given = log_p.astype(float)
     if not np.isfinite(points).all():
         return Finding("sampling", "inconclusive", judged=0.0)
-    return judge("sampling", measure, None, points, rows)  # one precision: the draws of another are other points
+    return judge("sampling", measure, None, points, rows, elsewhere=False)  # other draws are other points
 
 
 def _base_slope(flow: Flow, x: np.ndarray, context: Context, value: np.ndarray, back: np.ndarray) -> np.ndarray:

@@ -83,6 +83,7 @@ class Guard:
             function, arguments = self._tasks.get()
             if function is None:
                 return
+            answer: tuple[Any, BaseException | None]
             try:
                 with contextlib.redirect_stdout(self.printed), np.errstate(all="ignore"):
                     answer = function(*arguments), None
@@ -96,7 +97,9 @@ class Guard:
 
 
 def _shapes(arguments: Any) -> str:
-    return "(" + ", ".join(f"{a.dtype}{list(a.shape)}" if isinstance(a, np.ndarray) else repr(a) for a in arguments) + ")"
+    return (
+        "(" + ", ".join(f"{a.dtype}{list(a.shape)}" if isinstance(a, np.ndarray) else repr(a) for a in arguments) + ")"
+    )
 
 
 def _line(error: BaseException, width: int = 300) -> str:

@@ -10,8 +10,17 @@ from typing import Any
 import numpy as np
 
 from refflow.bijections import Bijection, Chain, Inverse
-from refflow.modules import Module
-from refflow.verification.conditioning import cast, conditions, derivatives, forward, inverse, layers, takes, turned, unit
+from refflow.verification.conditioning import (
+    cast,
+    conditions,
+    derivatives,
+    forward,
+    inverse,
+    layers,
+    takes,
+    turned,
+    unit,
+)
 from refflow.verification.verdicts import Finding, LawViolation, Measured, judge, measured
 
 Context = np.ndarray | None
@@ -86,7 +95,7 @@ def precision(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     Where long double is no wider, or a foreign map does not take it, it decides nothing.
     """
     wider = np.float64 if x.dtype == np.float32 else np.longdouble
-    if np.finfo(wider).eps >= np.finfo(x.dtype).eps or not takes(f, x, context, wider):
+    if x.dtype == np.longdouble or np.finfo(wider).eps >= np.finfo(x.dtype).eps or not takes(f, x, context, wider):
         return Finding("precision", "inconclusive", judged=0.0)
 
     def measure(f: Any, x: np.ndarray, context: Context) -> Measured:
@@ -98,7 +107,7 @@ def precision(f: Any, x: np.ndarray, context: Context = None) -> Finding:
         kappa = np.column_stack([scales.value, scales.log_det])
         return measured(f, error.astype(np.float64), kappa, scales, x.dtype)
 
-    return judge("precision", measure, f, x, context)
+    return judge("precision", measure, f, x, context, wider=False)
 
 
 @np.errstate(all="ignore")
@@ -168,9 +177,9 @@ def _reversed(a: Any) -> Any:
 
 
 def _wide(a: np.ndarray) -> np.ndarray:
-    """The rows, flattened, in float64."""
+    """The rows, flattened, in float64 or wider."""
     a = np.asarray(a)
-    return np.asarray(a.reshape(a.shape[0], -1) if a.ndim > 1 else a, dtype=np.float64)
+    return np.asarray(a.reshape(a.shape[0], -1) if a.ndim > 1 else a, dtype=np.promote_types(a.dtype, np.float64))
 
 
 def _wide_context(context: Context) -> Context:

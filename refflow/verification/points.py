@@ -1,7 +1,7 @@
 """Where a target is asked: rows that reach its branches, its edges and its tails.
 
-Points are drawn on both sides independently: y is not f(x), so that neither direction is asked only about what the other
-has just made. Most rows are ordinary, some are far out, some hold zeros and exact small numbers.
+Points are drawn on both sides independently: y is not f(x), so that neither direction is asked only about what the
+other has just made. Most rows are ordinary, some are far out, some hold zeros and exact small numbers.
 """
 
 from dataclasses import dataclass

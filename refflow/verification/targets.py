@@ -66,6 +66,8 @@ class Target:
     """Change parameters through the way its users do; parameters and set_parameters belong together."""
     modes: dict[str, "Target"] = field(default_factory=dict)
     """Other modes it has, by name ("train")."""
+    module: Any = None
+    """The refflow bijection that it stands for: the laws read its layers and its numbers."""
     any_batch: bool = False
     """Whether it claims to take batches of no row, and of several axes."""
     remarks: tuple[str, ...] = ()
@@ -91,4 +93,5 @@ class Target:
             cast=None if (cast := self.cast) is None else lambda dtype: cast(dtype).turned(),
             fresh=None if (fresh := self.fresh) is None else lambda: fresh().turned(),
             modes={},
+            module=None,
         )  # fmt: skip

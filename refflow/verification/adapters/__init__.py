@@ -1,0 +1,56 @@
+"""Adapters: from someone's object to a `Target`, by its attributes and without importing its library.
+
+One file a library. Each has `matches(obj) -> bool` and `target(obj, given: Given) -> Target`; the first that matches is
+taken. `given` is what the caller of `verify` has said besides: event_shape, context, domain, codomain, name.
+"""
+
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+
+from refflow.errors import ShapeError, StructureError
+from refflow.verification.adapters import functions, refflow_flows
+from refflow.verification.adapters.given import Given
+from refflow.verification.targets import Target
+
+ADAPTERS = (refflow_flows,)
+"""In the order asked: the most particular first."""
+
+
+def recognise(obj: Any, *, name: str | None = None, **given: Any) -> Target:
+    """The target that `verify`'s arguments describe."""
+    told = {k: v for k, v in given.items() if v is not None}
+    names = {f.name for f in fields(Target)}
+    if unknown := [k for k in told if k not in names]:
+        raise StructureError(f"expected arguments of verify or fields of Target, got {', '.join(unknown)}")
+    asked = _given(name, told)
+    if obj is None:
+        return functions.target(asked, told)
+    if isinstance(obj, Target):
+        return replace(obj, **told)
+    for adapter in ADAPTERS:
+        if adapter.matches(obj):
+            found: Target = adapter.target(obj, asked)
+            more = {k: v for k, v in told.items() if k not in ("event_shape", "context")}
+            return replace(found, **more)
+    raise StructureError(
+        f"expected a flow of a known library, got a {type(obj).__module__}.{type(obj).__qualname__}: give its "
+        "functions as forward=, inverse=, log_prob=, sample= and its event_shape="
+    )
+
+
+def _given(name: str | None, told: dict[str, Any]) -> Given:
+    shape, context = told.get("event_shape"), told.get("context")
+    if shape is not None:
+        shape = (int(shape),) if isinstance(shape, int | np.integer) else tuple(int(n) for n in shape)
+        told["event_shape"] = shape
+    if context is not None:
+        context = np.asarray(context)
+        if context.ndim != 2 or not len(context):
+            raise ShapeError(f"expected context as rows (M, C), got an array of shape {context.shape}")
+        told["context"] = context
+    for side in ("domain", "codomain"):
+        if side in told and not (len(told[side]) == 2 and told[side][0] < told[side][1]):
+            raise StructureError(f"expected {side} as (low, high) with low < high, got {told[side]!r}")
+    return Given(name, shape, context, told.get("domain"), told.get("codomain"))

@@ -1,0 +1,57 @@
+"""refflow's own bijections and flows: the laws read their layers and their numbers."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from refflow.bijections import Bijection, Inverse
+from refflow.flow import Flow
+from refflow.verification.adapters.given import Given
+from refflow.verification.conditioning import cast
+from refflow.verification.conditioning import forward as call
+from refflow.verification.targets import Target
+
+
+def matches(obj: Any) -> bool:
+    """Whether it is one of ours."""
+    return isinstance(obj, Bijection | Flow)
+
+
+def target(obj: Any, given: Given) -> Target:
+    """A bijection with its module, or a flow's bijection with its density."""
+    if given.context is None and obj.context_dim:
+        rows = np.random.default_rng(0).standard_normal((16, obj.context_dim))
+        given = replace(given, context=rows.astype(np.float32).astype(np.float64))
+    return _flow(obj, given) if isinstance(obj, Flow) else _bijection(obj, given)
+
+
+def _bijection(f: Bijection, given: Given) -> Target:
+    return Target(
+        given.name or type(f).__name__, given.shape(f.event_shape, type(f).__name__),
+        forward=lambda x, *c: call(f, x, *c), inverse=lambda y, *c: call(Inverse(f), y, *c), to_base="forward",
+        context=given.context, output_shape=f.output_shape, domain=given.domain, codomain=given.codomain,
+        cast=lambda dtype: _bijection(cast(f, dtype), given), module=f, any_batch=True,
+    )  # fmt: skip
+
+
+def _flow(flow: Flow, given: Given) -> Target:
+    def draw(n: int, seed: int, *context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if not context:
+            return flow.sample_and_log_prob(n, seed=seed)
+        x, log_p = flow.sample_and_log_prob(1, context[0], seed=seed)
+        return x[0], log_p[0]
+
+    f, prepared = flow.bijection, flow.context_preprocessing is not None
+    found = _bijection(f, replace(given, event_shape=flow.event_shape))
+    if prepared:  # the laws of a module would hand it the contexts as they came
+        found = replace(
+            found, module=None,
+            forward=lambda x, c: f.forward(x, flow.prepare_context(c)),
+            inverse=lambda y, c: f.inverse(y, flow.prepare_context(c)),
+        )  # fmt: skip
+    return replace(
+        found, name=given.name or "Flow", cast=lambda dtype: _flow(cast(flow, dtype), given),
+        log_prob=flow.log_prob, sample=lambda *a: draw(*a)[0], sample_and_log_prob=draw,
+        base_log_prob=lambda z, *_: flow.base.log_prob(z),
+    )  # fmt: skip

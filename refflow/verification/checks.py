@@ -1,0 +1,189 @@
+"""The checks of a verification, as a table: what each states, what it needs of the target, and what it rests on.
+
+A check is a function of a `Run` that returns a `Finding` or raises `LawViolation`. If a check that another one rests on
+has failed, the other one is blocked: what it would find is known to be wrong already.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from refflow.verification import determinants, laws, structure
+from refflow.verification.conditioning import turned
+from refflow.verification.points import Points
+from refflow.verification.targets import Target
+from refflow.verification.verdicts import Finding, LawViolation
+
+
+@dataclass(frozen=True)
+class Level:
+    """How much is asked."""
+
+    name: str
+    rows: int
+    """Points on each side."""
+    differentiated: int
+    """Rows at which Jacobians are taken."""
+    differences: int
+    """Rows at which SciPy's differences are taken besides: some thousand calls a row."""
+    draws: int
+    """Samples for the checks of densities; 0: they are left out."""
+    budget: float
+    """Seconds that a check may take."""
+
+
+LEVELS = {
+    "quick": Level("quick", 12, 4, 0, 0, 1.0),
+    "standard": Level("standard", 32, 12, 2, 4_000, 10.0),
+    "deep": Level("deep", 128, 48, 6, 20_000, 120.0),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One variant of a target (a precision, a mode) with the points it is asked at."""
+
+    target: Target
+    raw: Target
+    """The target without its guard, for what only raw calls show: writing to an input."""
+    f: Any
+    """What the laws are asked of: the target, or the refflow module that it stands for."""
+    points: Points
+    level: Level
+    seed: int
+    guard: Any
+    variant: str = ""
+    options: Any = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The precision of this variant."""
+        return np.dtype(self.points.x.dtype)
+
+    def turned(self) -> "Run":
+        """The run of the inverse."""
+        return replace(
+            self, target=self.target.turned(), raw=self.raw.turned(), f=turned(self.f), points=self.points.turned()
+        )
+
+    def few(self, n: int) -> "Run":
+        """The run at n of its rows."""
+        return replace(self, points=self.points.first(n))
+
+
+@dataclass(frozen=True)
+class Check:
+    """A statement about a flow, and how it is asked."""
+
+    id: str
+    statement: str
+    ask: Callable[[Run], Finding]
+    needs: tuple[str, ...] = ("forward",)
+    """Attributes of the target that must be there; "a|b": one of them."""
+    after: tuple[str, ...] = ("SH",)
+    """Checks that it rests on."""
+    level: str = "quick"
+    """The least level at which it is asked."""
+    precisions: str = "both"
+    """"both", or "widest" where another precision says nothing new."""
+    hint: str = ""
+    """What to look for where it fails."""
+
+    def missing(self, target: Target) -> str:
+        """What the target lacks for this check; empty if nothing."""
+        for need in self.needs:
+            if all(_absent(getattr(target, name)) for name in need.split("|")):
+                return need.replace("|", " or ")
+        return ""
+
+
+def _absent(value: Any) -> bool:
+    return value is None or (isinstance(value, tuple | dict) and not value)
+
+
+def law(ask: Callable[..., Finding], rows: int | None = None) -> Callable[[Run], Finding]:
+    """The check that asks a law forward, at the points x."""
+
+    def check(run: Run) -> Finding:
+        at = run.points if rows is None else run.points.first(rows)
+        return ask(run.f, at.x, at.context)
+
+    return check
+
+
+def both(*checks: Callable[[Run], Finding]) -> Callable[[Run], Finding]:
+    """The checks in each direction that the target has; the worst finding."""
+
+    def check(run: Run) -> Finding:
+        sides = [side for side in (run, run.turned()) if side.target.forward is not None]
+        return worst([_named(ask, side, i) for i, side in enumerate(sides) for ask in checks])
+
+    return check
+
+
+def inverse(check: Callable[[Run], Finding]) -> Callable[[Run], Finding]:
+    """The check asked of the inverse, at the points y."""
+    return lambda run: check(run.turned())
+
+
+def all_of(*checks: Callable[[Run], Finding]) -> Callable[[Run], Finding]:
+    """Several checks of one statement; the worst finding."""
+    return lambda run: worst([ask(run) for ask in checks])
+
+
+def worst(findings: list[Finding]) -> Finding:
+    """The finding nearest to a fault: lossy, then passed by the least margin; inconclusive if none was judged."""
+    rank = {"inconclusive": 0, "pass": 1, "lossy": 2}
+    return max(findings, key=lambda f: (rank[f.status], f.statistic / f.tolerance if f.tolerance else 0.0))
+
+
+def _named(ask: Callable[[Run], Finding], run: Run, i: int) -> Finding:
+    try:
+        return ask(run)
+    except LawViolation as violation:
+        if i:
+            violation.worst = f"the inverse at {violation.worst}"
+        raise
+
+
+def exact_log_det(run: Run) -> Finding:
+    """log_det against the complex step or the target's own differentiation, else against SciPy's differences."""
+    at = run.points.first(run.level.differentiated)
+    found = [ask(run.f, at.x, at.context) for ask in (determinants.log_det_complex_step, determinants.log_det_autodiff)]
+    decided = [finding for finding in found if finding.status != "inconclusive"]
+    rows = run.level.differences if decided else max(run.level.differences, 1)
+    if rows:
+        at = at.first(rows)
+        found.append(determinants.log_det_ladder(run.f, at.x, at.context))
+    return worst(found)
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "SH", "y has the shape of x, and log_det one number a row, for many rows and for one",
+        both(law(structure.shapes)), after=(), needs=("forward|inverse",),
+        hint="sum log|det J| over all axes of the event and over no axis of the batch",
+    ),
+    Check("DT", "value and log_det keep the precision of x", both(law(structure.dtypes)), needs=("forward|inverse",)),
+    Check("DE", "the same bits again", both(law(structure.repeatable)), needs=("forward|inverse",)),
+    Check("RT1", "g(f(x)) = x", law(laws.round_trip), needs=("forward", "inverse"), after=("SH", "DE")),
+    Check("RT2", "f(g(y)) = y, y drawn independently", inverse(law(laws.round_trip)),
+          needs=("forward", "inverse"), after=("SH", "DE")),
+    Check("LD3", "log_det of g at f(x) = - log_det of f at x", law(laws.antisymmetry),
+          needs=("forward", "inverse"), after=("SH", "DE", "RT1")),
+    Check("LD1", "log_det of f = log|det df/dx|", exact_log_det, after=("SH", "DE"), precisions="widest"),
+    Check("LD2", "log_det of g = log|det dg/dy|", inverse(exact_log_det), needs=("inverse",), after=("SH", "DE"),
+          precisions="widest"),
+    Check("CH", "the parts, one after the other, are the whole; their log_dets add up", law(laws.chain_additivity),
+          needs=("layers",), after=("SH", "DE")),
+    Check("BI", "a row does not depend on the other rows of its batch",
+          both(law(structure.row_independence), law(structure.batching)), needs=("forward|inverse",),
+          after=("SH", "DE")),
+    Check("NF", "a NaN stays in its row and is never made a number", both(law(structure.nan_stays)),
+          needs=("forward|inverse",), after=("SH",)),
+    Check("PR", "every precision computes the same numbers within its own rounding", both(law(laws.precision)),
+          needs=("forward|inverse",), after=("SH", "DE")),
+)  # fmt: skip
+"""In the order asked: the plainest fault is named first."""

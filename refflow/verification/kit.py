@@ -1,0 +1,259 @@
+"""`verify`: every check of a flow, in every precision and mode it has, as one report."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from refflow.errors import StructureError
+from refflow.verification.adapters import recognise
+from refflow.verification.checks import CHECKS, LEVELS, Check, Level, Run
+from refflow.verification.conditioning import guarding, remembered
+from refflow.verification.guard import Guard, OutOfBudget, TargetError, TargetTimeout, guarded
+from refflow.verification.points import Points, points
+from refflow.verification.report import Outcome, Report
+from refflow.verification.targets import Box, Target
+from refflow.verification.verdicts import Finding, LawViolation
+
+Function = Callable[..., Any]
+
+
+def verify(
+    target: Any = None,
+    *,
+    forward: Function | None = None,
+    inverse: Function | None = None,
+    log_prob: Function | None = None,
+    sample: Function | None = None,
+    sample_and_log_prob: Function | None = None,
+    event_shape: tuple[int, ...] | None = None,
+    context: np.ndarray | None = None,
+    domain: Box | None = None,
+    codomain: Box | None = None,
+    dtype: str | None = None,
+    level: str = "standard",
+    only: Iterable[str] | None = None,
+    expected_failures: Mapping[str, str] | Iterable[str] | None = None,
+    seed: int = 0,
+    timeout: float = 20.0,
+    name: str | None = None,
+    **more: Any,
+) -> Report:
+    r"""Ask a flow every check that it offers what it takes for.
+
+    Parameters
+    ----------
+    target:
+        A flow of refflow, nflows, normflows, zuko, torch.distributions, pyro, FrEIA, flowjax, distrax, TFP, or a
+        density with scikit-learn's methods; recognised by its attributes. Or nothing, and functions instead:
+    forward, inverse:
+        `(x)` or `(x, context)` -> `(value, log_det)`: NumPy arrays `(N, *event_shape)`, `(N,)`. Each direction returns
+        the log-determinant of the map it has just evaluated. Either may be missing; the report says what was not asked.
+    log_prob, sample, sample_and_log_prob:
+        `(x)`; `(n, seed)` -> x; `(n, seed)` -> `(x, log_p)`; all with `context` `(n, C)` last, where there is one.
+    event_shape:
+        The shape of one row. Needed with functions, and with objects that do not know it.
+    context:
+        Rows of context to use, `(M, C)`.
+    domain, codomain:
+        The box (low, high) that x lies in and that y fills; None: all of space.
+    dtype:
+        "float64" or "float32": ask in this precision only. None: in every one that the target computes in.
+    level:
+        "quick", "standard" or "deep".
+    only:
+        Ids of checks to ask; None: all.
+    expected_failures:
+        Ids of checks ("BI", or "BI[train]") that are expected to fail, best with a reason each; they are asked all the
+        same, and one that passes is reported (`xpass`) and not ok.
+    timeout:
+        Seconds that one call of the target may take.
+    more:
+        Further functions of `Target`: `base_log_prob`, `layers`, `structure`, `parameters` and `set_parameters`,
+        `jacobian`, `gradient`, `fresh`.
+
+    Raises
+    ------
+    StructureError, ShapeError
+        Arguments that do not fit. Whatever the target does is in the report instead.
+
+    >>> import numpy as np, refflow
+    >>> report = refflow.verify(
+    ...     forward=lambda x: (np.sinh(x), np.log(np.cosh(x)).sum(-1)),
+    ...     inverse=lambda y: (np.arcsinh(y), np.log(np.cosh(np.arcsinh(y))).sum(-1)),  # the sign is wrong
+    ...     event_shape=(2,), level="quick",
+    ... )
+    >>> report.ok, sorted({check.id for check in report.of("fail")})
+    (False, ['LD2', 'LD3'])
+    """
+    started = time.monotonic()
+    if level not in LEVELS:
+        raise StructureError(f"expected a level of {', '.join(LEVELS)}, got {level!r}")
+    found = recognise(
+        target,
+        forward=forward, inverse=inverse, log_prob=log_prob, sample=sample, sample_and_log_prob=sample_and_log_prob,
+        event_shape=event_shape, context=context, domain=domain, codomain=codomain, name=name, **more,
+    )  # fmt: skip
+    expected = _expected(expected_failures)
+    chosen = _chosen(only)
+    guard = Guard(timeout)
+    outcomes: list[Outcome] = []
+    error = ""
+    try:
+        with remembered(), guarding(guard):
+            for run in _runs(found, guard, LEVELS[level], seed, dtype):
+                outcomes += _ask_all(run, chosen, expected)
+    except TargetError as failure:
+        error = str(failure)
+    finally:
+        guard.close()
+    remarks = found.remarks + (("the target printed; it is not repeated here",) if guard.printed.tell() else ())
+    return Report(found.name, level, seed, tuple(outcomes), remarks, error, time.monotonic() - started, _versions())
+
+
+def _runs(target: Target, guard: Guard, level: Level, seed: int, dtype: str | None) -> Iterable[Run]:
+    """The variants of the target: every precision, then every other mode, the first as it came."""
+    at = points(target, level.rows, seed)
+    safe = guarded(target, guard)
+    names = [dtype] if dtype else _precisions(safe, at)
+    for i, precision in enumerate(names):
+        f = safe if i == 0 or safe.cast is None else safe.cast(precision)
+        raw = target if i == 0 or target.cast is None else target.cast(precision)
+        variant = "" if len(names) == 1 and not target.modes else precision
+        yield Run(f, raw, _asked(f), at.astype(precision), level, seed, guard, variant)
+    for mode, other in target.modes.items():
+        f = guarded(other, guard)
+        yield Run(f, other, _asked(f), at.astype(names[0]), level, seed, guard, mode)
+
+
+def _precisions(target: Target, at: Points) -> list[str]:
+    """Those that the target computes in. Bare functions are tried: one that answers float32 in float64 throughout, as
+    NumPy's operations with float64 weights do, computes in float64 alone, and the reverse."""
+    if target.cast is not None or target.dtypes != ("float64", "float32"):
+        return list(target.dtypes)
+    found = []
+    for name in target.dtypes:
+        kinds = {array.dtype.name for f, x in ((target.forward, at.x), (target.inverse, at.y)) if f is not None
+                 for array in _tried(f, x.astype(name), at.context)}  # fmt: skip
+        if not kinds or name in kinds:
+            found.append(name)
+    return found or list(target.dtypes)
+
+
+def _tried(f: Function, x: np.ndarray, context: np.ndarray | None) -> tuple[np.ndarray, ...]:
+    try:
+        return tuple(f(x) if context is None else f(x, context.astype(x.dtype)))
+    except TargetTimeout:
+        raise
+    except TargetError:  # the check of shapes will say so
+        return ()
+
+
+def _asked(target: Target) -> Any:
+    """What the laws are asked of."""
+    return target.module if target.module is not None else target
+
+
+def _ask_all(run: Run, chosen: set[str] | None, expected: Mapping[str, str]) -> list[Outcome]:
+    outcomes: dict[str, Outcome] = {}
+    for check in CHECKS:
+        if chosen is None or check.id in chosen or any(check.id in _gates(c) for c in chosen):
+            outcomes[check.id] = _expect(_ask(check, run, outcomes), expected)
+    return [outcome for outcome in outcomes.values() if chosen is None or outcome.id in chosen]
+
+
+def _gates(id: str) -> set[str]:
+    """All checks that this one rests on."""
+    direct = next(check.after for check in CHECKS if check.id == id)
+    return set(direct).union(*map(_gates, direct)) if direct else set()
+
+
+def _ask(check: Check, run: Run, before: Mapping[str, Outcome]) -> Outcome:
+    def outcome(status: str, explanation: str = "", **more: Any) -> Outcome:
+        return Outcome(check.id, run.variant, check.statement, status, explanation=explanation, **more)
+
+    if list(LEVELS).index(check.level) > list(LEVELS).index(run.level.name):
+        return outcome("skipped", f"asked from level {check.level} on")
+    if missing := check.missing(run.target):
+        return outcome("skipped", f"the target has no {missing}")
+    if check.precisions == "widest" and run.variant and run.variant != "float64" and "float64" in run.target.dtypes:
+        return outcome("skipped", "asked in float64")
+    if failed := [id for id in check.after if id in before and before[id].status in ("fail", "blocked", "xfail")]:
+        return outcome("blocked", f"rests on {', '.join(failed)}")
+    started = time.monotonic()
+    try:
+        with warnings.catch_warnings(), run.guard.budget(run.level.budget):
+            warnings.simplefilter("ignore")
+            found = check.ask(run)
+    except LawViolation as violation:
+        return outcome(
+            "fail", f"at {violation.worst}", statistic=violation.statistic, tolerance=violation.tolerance,
+            judged=violation.judged, worst_input=_row(violation.row), hint=check.hint,
+            seconds=time.monotonic() - started,
+        )  # fmt: skip
+    except OutOfBudget:
+        return outcome("inconclusive", f"{run.level.budget:g} s were not enough", seconds=time.monotonic() - started)
+    except TargetTimeout as failure:
+        return outcome(
+            "fail", str(failure), hint="it hangs: nothing else can be asked", seconds=time.monotonic() - started
+        )
+    except Exception as failure:  # whatever foreign code makes of a check
+        said = str(failure) if isinstance(failure, TargetError) else f"{type(failure).__name__}: {failure}"
+        return outcome("fail", said, hint=check.hint, seconds=time.monotonic() - started)
+    return _judged(check, run, found, time.monotonic() - started)
+
+
+def _judged(check: Check, run: Run, found: Finding, seconds: float) -> Outcome:
+    status = {"lossy": "warn"}.get(found.status, found.status)
+    return Outcome(
+        check.id, run.variant, check.statement, status, found.statistic, found.tolerance, found.judged,
+        _row(found.row), found.remark, seconds=seconds,
+    )  # fmt: skip
+
+
+def _row(row: Any) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    return {"x": row[0].tolist(), "context": None if row[1] is None else row[1].tolist()}
+
+
+def _expect(outcome: Outcome, expected: Mapping[str, str]) -> Outcome:
+    reason = expected.get(outcome.name, expected.get(outcome.id))
+    if reason is None:
+        return outcome
+    if outcome.status == "fail":
+        return replace(outcome, status="xfail", hint=reason or outcome.hint)
+    return replace(outcome, status="xpass", hint="expected to fail") if outcome.status in ("pass", "warn") else outcome
+
+
+def _expected(given: Mapping[str, str] | Iterable[str] | None) -> dict[str, str]:
+    found = dict(given) if isinstance(given, Mapping) else dict.fromkeys(given or (), "")
+    for name in found:
+        _known(name.partition("[")[0], "expected_failures")
+    return found
+
+
+def _chosen(only: Iterable[str] | None) -> set[str] | None:
+    if only is None:
+        return None
+    found = {only} if isinstance(only, str) else set(only)
+    for id in found:
+        _known(id, "only")
+    return found
+
+
+def _known(id: str, argument: str) -> None:
+    ids = [check.id for check in CHECKS]
+    if id not in ids:
+        raise StructureError(f"expected ids of checks ({' '.join(ids)}) in {argument}, got {id!r}")
+
+
+def _versions() -> dict[str, str]:
+    import platform
+
+    import refflow
+
+    return {"refflow": refflow.__version__, "numpy": np.__version__, "python": platform.python_version()}
