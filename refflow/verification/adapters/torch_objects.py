@@ -76,8 +76,8 @@ def _variant(source: _Source, dtype: str | None = None, pristine: bool = False, 
         for part in (held, twin):
             _assign(part, new)
 
-    def casting(other: str) -> Target:
-        return _variant(source, other, pristine, changed)
+    def casting(other: Any) -> Target:
+        return _variant(source, np.dtype(other).name, pristine, changed)
 
     write(changed)
     cast = None if source.own is None else casting
@@ -95,7 +95,7 @@ def _variant(source: _Source, dtype: str | None = None, pristine: bool = False, 
     )  # fmt: skip
 
 
-def _cast_of(casting: Callable[[str], Target], i: int) -> Callable[[str], Target]:
+def _cast_of(casting: Callable[[Any], Target], i: int) -> Callable[[Any], Target]:
     return lambda other: casting(other).layers[i]
 
 

@@ -102,11 +102,12 @@ def calls(
         found = at(held, context)
         return _compose(found.transforms) if density else found
 
-    output = len(transform_shape(transform, shape)) if at is not _conditioned else None
+    conditional = at is _conditioned
+    output = shape if conditional else tuple(transform(None).forward_shape(shape))
     whole = Calls(
         along(transform, len(shape)) if forward else None,
-        along(lambda c: transform(c).inv, output or len(shape)) if inverse else None,
-        layers=_layers(transform, len(shape)) if at is not _conditioned else (),
+        along(_inverted(transform), len(output)) if inverse else None,
+        layers=() if conditional else _layers(transform, shape),
     )
     if not density:
         return whole
@@ -121,11 +122,6 @@ def calls(
     )  # fmt: skip
 
 
-def transform_shape(transform: Callable[[Any], Any], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of y's events."""
-    return tuple(transform(None).forward_shape(shape))
-
-
 def along(transform: Callable[[Any], Any], axes: int) -> Maps:
     """The map of a transform at events of that many axes."""
 
@@ -137,20 +133,23 @@ def along(transform: Callable[[Any], Any], axes: int) -> Maps:
     return call
 
 
-def _layers(transform: Callable[[Any], Any], axes: int) -> tuple[Calls, ...]:
+def _layers(transform: Callable[[Any], Any], shape: tuple[int, ...]) -> tuple[Calls, ...]:
+    """The parts of a composition, each with the shape of its own events."""
+
     def part(i: int) -> Callable[[Any], Any]:
         return lambda c: composed(transform(c))[i]
 
-    parts = composed(transform(None))
-    return tuple(
-        Calls(along(part(i), axes), along(lambda c, i=i: part(i)(c).inv, axes), name=type(t).__name__)
-        for i, t in enumerate(parts)
-        if tuple(t.forward_shape((2,) * axes)) == (2,) * axes
-    ) if _keeps_axes(parts, axes) else ()  # fmt: skip
+    found = []
+    for i, t in enumerate(composed(transform(None))):
+        output = tuple(t.forward_shape(shape))
+        backwards = along(_inverted(part(i)), len(output))
+        found.append(Calls(along(part(i), len(shape)), backwards, name=type(t).__name__))
+        shape = output
+    return tuple(found)
 
 
-def _keeps_axes(parts: list[Any], axes: int) -> bool:
-    return all(part.domain.event_dim == part.codomain.event_dim <= axes for part in parts)
+def _inverted(transform: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda context: transform(context).inv
 
 
 def _summed(value: Any, batch: int, n: int) -> Any:

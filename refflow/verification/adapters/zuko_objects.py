@@ -32,6 +32,8 @@ def target(obj: Any, given: Given) -> Target:
     if density and transform is None:
         raise StructureError(f"expected a flow with a transform, got a {name} that builds a {type(example).__name__}")
     shape = given.shape(tuple(example.event_shape) or (1,) if density else None, f"transform {name}")
+    if lazy and given.context is None:
+        _without_context(transform, shape, name)
     refuse(name, transform, shape)
     domain, codomain = (mine or theirs for mine, theirs in
                         zip((given.domain, given.codomain), _sides(transform), strict=True))  # fmt: skip
@@ -53,6 +55,18 @@ def _example(held: Any, at: Any, given: Given, name: str) -> Any:
     except (RuntimeError, TypeError, AttributeError, ValueError) as error:
         what = "another context" if given.context is not None else "context=, rows (M, C)"
         raise StructureError(f"expected {what}: {name}({'c' if context is not None else ''}) raised {error}") from error
+
+
+def _without_context(transform: Any, shape: tuple[int, ...], name: str) -> None:
+    """Raise StructureError if the networks were built for a context: their inputs are too narrow without."""
+    import torch
+
+    kind = getattr(torch, own_dtype(transform) or "float64")
+    try:
+        with torch.no_grad():
+            transform(torch.full((2, *shape), 0.5, dtype=kind))
+    except RuntimeError as error:
+        raise StructureError(f"expected context=, rows (M, C): {name} without one raised {error}") from error
 
 
 def _sides(transform: Any) -> tuple[Box | None, Box | None]:
