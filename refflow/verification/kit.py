@@ -134,11 +134,13 @@ def _precisions(target: Target, at: Points) -> list[str]:
     NumPy's operations with float64 weights do, computes in float64 alone, and the reverse."""
     if target.cast is not None or target.dtypes != ("float64", "float32"):
         return list(target.dtypes)
+    sides = [(f, x) for f, x in ((target.forward, at.x), (target.inverse, at.y)) if f is not None]
     found = []
     for name in target.dtypes:
-        kinds = {array.dtype.name for f, x in ((target.forward, at.x), (target.inverse, at.y)) if f is not None
-                 for array in _tried(f, x.astype(name), at.context)}  # fmt: skip
-        if not kinds or name in kinds:
+        values = {
+            answer[0].dtype.name for f, x in sides for answer in [_tried(f, x.astype(name), at.context)] if answer
+        }
+        if not values or name in values:
             found.append(name)
     return found or list(target.dtypes)
 
