@@ -1,0 +1,42 @@
+"""The subjects of `refflow selftest`: flows in plain NumPy, sound ones and ones with a single seeded fault.
+
+    subjects                                what a subject is, and how a fault is seeded
+    layers                                  sound layers, written as a port would write them
+    couplings, networks, chains, linear     the affine chain: log-determinants, networks, order, memory, rows, caches
+    splines, knots                          rational-quadratic splines
+    autoregressive, images, boxes           masked flows, maps of images, maps onto a box
+    flows, densities                        whole flows: bases, densities, samples
+
+Every fault breaks a law: a fault that both directions share is just another valid flow, unless its log-determinant
+then disagrees. Nothing here uses refflow's own maps, which the reference would recognise.
+"""
+
+from refflow.selftest import chains, densities, knots, networks  # noqa: F401  (they register their faults)
+from refflow.selftest.autoregressive import AUTOREGRESSIVE
+from refflow.selftest.boxes import FROM_BOX, ONTO_BOX
+from refflow.selftest.couplings import CHAIN, COUPLING
+from refflow.selftest.flows import CONDITIONAL, LINE, PLANE, SPACE
+from refflow.selftest.images import IMAGE
+from refflow.selftest.linear import LINEAR
+from refflow.selftest.splines import ELEMENTWISE, SPLINE, WIDE
+from refflow.selftest.subjects import CHECKS, SCALES, Recipe, Subject
+
+RECIPES: tuple[Recipe, ...] = (
+    CHAIN, COUPLING, LINEAR, SPLINE, WIDE, ELEMENTWISE, AUTOREGRESSIVE, IMAGE, ONTO_BOX, FROM_BOX,
+    LINE, PLANE, SPACE, CONDITIONAL,
+)  # fmt: skip
+"""The families."""
+
+FAULTS: tuple[Subject, ...] = tuple(fault for recipe in RECIPES for fault in recipe.faults)
+"""Every seeded fault."""
+
+
+def clean(seed: int = 0) -> tuple[Subject, ...]:
+    """Every family, sound, at each of `SCALES`, with parameters drawn from the seed."""
+    return tuple(recipe.clean(scale, seed) for recipe in RECIPES for scale in SCALES)
+
+
+CLEAN: tuple[Subject, ...] = clean()
+"""The sound subjects from seed 0; `clean(seed)` draws others."""
+
+__all__ = ["CHECKS", "CLEAN", "FAULTS", "RECIPES", "SCALES", "Recipe", "Subject", "clean"]

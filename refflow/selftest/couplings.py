@@ -1,0 +1,278 @@
+"""Faults of affine couplings: the log-determinant, the inverse, the network and what it sees.
+
+The sound subject is coupling, permutation, ActNorm, LU, coupling, on four coordinates with two of context.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from refflow.selftest.layers import (
+    LU,
+    ActNorm,
+    Array,
+    Chain,
+    Coupling,
+    Pair,
+    Permutation,
+    keywords,
+    rounded,
+)
+from refflow.selftest.subjects import Keywords, Recipe
+
+ROWS = 128
+"""How many rows of context a conditional subject brings."""
+
+
+def chain(scale: float, seed: int, **parts: Any) -> Keywords:
+    """The conditional affine chain; `coupling` replaces both couplings, `second` the last one."""
+    rng = np.random.default_rng([seed, 1])
+    coupling = parts.get("coupling", Coupling)
+    layers = [
+        coupling(rng, (True, False, True, False), scale, contexts=2),
+        parts.get("permutation", Permutation)((2, 0, 3, 1)),
+        parts.get("actnorm", ActNorm)(rng, 4, scale),
+        parts.get("lu", LU)(rng, 4, scale),
+        parts.get("second", coupling)(rng, (False, True, True, False), scale, contexts=2),
+    ]
+    return keywords(parts.get("chain", Chain)(layers), (4,), context=rng.standard_normal((ROWS, 2)))
+
+
+def unconditional(scale: float, seed: int, **parts: Any) -> Keywords:
+    """One coupling alone, with its structure."""
+    rng = np.random.default_rng([seed, 2])
+    mask = np.array([True, False, True, False])
+    coupling = parts.get("coupling", Coupling)(rng, mask, scale)
+    structure = np.eye(4, dtype=bool) | (~mask[:, None] & mask[None, :])
+    return keywords(parts.get("chain", Chain)([coupling]), (4,), structure=structure)
+
+
+CHAIN = Recipe("affine chain", "coupling", chain)
+COUPLING = Recipe("affine coupling", "coupling", unconditional)
+
+
+class Restated(Coupling):
+    """Both directions from one statement of scale, shift and log-determinant: what a fault in both shares."""
+
+    def log_det(self, s: Array) -> Array:
+        return np.sum(s, axis=-1)
+
+    def forward(self, x: Array, c: Array | None = None) -> Pair:
+        return super().forward(x, c)[0], self.log_det(self.scale_and_shift(x[..., self.a], c)[0])
+
+    def inverse(self, y: Array, c: Array | None = None) -> Pair:
+        return super().inverse(y, c)[0], -self.log_det(self.scale_and_shift(y[..., self.a], c)[0])
+
+
+# The log-determinant.
+
+
+@CHAIN.fault("log-det with forward's sign in the inverse", "LD2 LD3", part="coupling")
+class SignKept(Coupling):
+    """The port returns the same number in both directions."""
+
+    def inverse(self, y: Array, c: Array | None = None) -> Pair:
+        x, log_det = super().inverse(y, c)
+        return x, -log_det
+
+
+@CHAIN.fault("log-det with both signs flipped", "LD1 LD2", part="coupling")
+class SignsFlipped(Restated):
+    """Density and sampling directions are named the other way round in the library ported to."""
+
+    def log_det(self, s: Array) -> Array:
+        return -np.sum(s, axis=-1)
+
+
+@CHAIN.fault("log-det averaged over coordinates", "LD1 LD2", part="coupling")
+class Averaged(Restated):
+    """reduce_mean for reduce_sum."""
+
+    def log_det(self, s: Array) -> Array:
+        return np.mean(s, axis=-1)
+
+
+@COUPLING.fault("log-det summed over the batch", "LD1 BI", part="coupling")
+class SummedOverBatch(Restated):
+    """TensorFlow's reduce_sum without an axis, broadcast back to the rows."""
+
+    def log_det(self, s: Array) -> Array:
+        return np.full(s.shape[:-1], np.sum(s), dtype=s.dtype)
+
+
+@CHAIN.fault("log-det doubled", "LD1 LD2", part="coupling")
+class Doubled(Restated):
+    """The term is added in the layer and again by the chain."""
+
+    def log_det(self, s: Array) -> Array:
+        return 2.0 * np.sum(s, axis=-1)
+
+
+@CHAIN.fault("log-det divided by D", "LD1 LD2", part="coupling")
+class PerDimension(Restated):
+    """Bits per dimension, computed one level too deep."""
+
+    def log_det(self, s: Array) -> Array:
+        return np.sum(s, axis=-1) / 4.0
+
+
+@CHAIN.fault("log-det in base 2", "LD1 LD2", part="coupling")
+class Bits(Restated):
+    """log2 for log, as where bits per dimension are reported."""
+
+    def log_det(self, s: Array) -> Array:
+        return np.sum(s, axis=-1) / np.log(2.0).astype(s.real.dtype)
+
+
+@CHAIN.fault("one coordinate missing from the log-det", "LD1 LD2", part="coupling")
+class OneShort(Restated):
+    """A slice that ends one too early."""
+
+    def log_det(self, s: Array) -> Array:
+        return np.sum(s[..., :-1], axis=-1)
+
+
+@CHAIN.fault("log-det of |s|", "LD1 LD2", part="coupling")
+class Absolute(Restated):
+    """log|det| read as |log det|."""
+
+    def log_det(self, s: Array) -> Array:
+        return np.sum(np.where(s.real < 0.0, -s, s), axis=-1)
+
+
+@CHAIN.fault("log-det off by one in a million", "LD1 LD2", part="coupling")
+class Stabilised(Restated):
+    """log(scale + 1e-6), "for stability", in the log-determinant only."""
+
+    def log_det(self, s: Array) -> Array:
+        return np.sum(np.log(np.exp(s) + 1e-6), axis=-1)
+
+
+@CHAIN.fault("log-det of the unbounded scale", "LD1 LD2", part="coupling")
+class Unbounded(Restated):
+    """The map bounds s with tanh; the log-determinant takes it as the network gave it."""
+
+    def log_det(self, s: Array) -> Array:
+        return np.sum(np.arctanh(s / 1.5), axis=-1)
+
+
+@COUPLING.fault("log-det without the coordinates that are 0", "ED LD1 LD3", part="coupling")
+class Padding(Coupling):
+    """Zero taken to mean padding, as in a port from a model of sequences: wrong only at exactly 0."""
+
+    def forward(self, x: Array, c: Array | None = None) -> Pair:
+        s, _ = self.scale_and_shift(x[..., self.a], c)
+        return super().forward(x, c)[0], np.sum(np.where(x[..., self.b] == 0.0, 0.0 * s, s), axis=-1)
+
+
+@COUPLING.fault("log-det summed in float32", "PR LD1", part="coupling")
+class SingleSum(Restated):
+    """An accumulator of the default dtype."""
+
+    def log_det(self, s: Array) -> Array:
+        return rounded(np.sum(s, axis=-1))
+
+
+# Scale and shift.
+
+
+def softplus(s: Array) -> Array:
+    """log(1 + e^s), for the bounded s of a coupling."""
+    return np.log(1.0 + np.exp(s))
+
+
+@CHAIN.fault("softplus for exp forward only", "RT1 LD1", part="coupling")
+class SoftplusForward(Coupling):
+    """Training code changed to the newer scale, sampling code forgotten."""
+
+    def forward(self, x: Array, c: Array | None = None) -> Pair:
+        s, t = self.scale_and_shift(x[..., self.a], c)
+        return self.join(x, x[..., self.b] * softplus(s) + t), np.sum(np.log(softplus(s)), axis=-1)
+
+
+@CHAIN.fault("softplus for exp in both directions with exp's log-det", "LD1 LD2", part="coupling")
+class SoftplusBoth(Coupling):
+    """The scale's formula is changed, its logarithm is not: the round trip and the signs agree."""
+
+    def forward(self, x: Array, c: Array | None = None) -> Pair:
+        s, t = self.scale_and_shift(x[..., self.a], c)
+        return self.join(x, x[..., self.b] * softplus(s) + t), np.sum(s, axis=-1)
+
+    def inverse(self, y: Array, c: Array | None = None) -> Pair:
+        s, t = self.scale_and_shift(y[..., self.a], c)
+        return self.join(y, (y[..., self.b] - t) / softplus(s)), -np.sum(s, axis=-1)
+
+
+@CHAIN.fault("1e-6 added to the scale forward only", "RT1 RT2", part="coupling")
+class Nudged(Coupling):
+    """A guard against division by zero that the other direction lacks."""
+
+    def forward(self, x: Array, c: Array | None = None) -> Pair:
+        s, t = self.scale_and_shift(x[..., self.a], c)
+        scale = np.exp(s) + 1e-6
+        return self.join(x, x[..., self.b] * scale + t), np.sum(np.log(scale), axis=-1)
+
+
+@CHAIN.fault("scale clamped forward only", "RT1 RT2", part="coupling")
+class ScaleClamped(Coupling):
+    """A clamp on s put in to save a training run."""
+
+    def forward(self, x: Array, c: Array | None = None) -> Pair:
+        s, t = self.scale_and_shift(x[..., self.a], c)
+        s = np.where(s.real < -0.8, -0.8, np.where(s.real > 0.8, 0.8, s)).astype(s.dtype)
+        return self.join(x, x[..., self.b] * np.exp(s) + t), np.sum(s, axis=-1)
+
+
+@COUPLING.fault("input clamped at |x| > 20 forward only", "RT1 LD1 ED ON", part="coupling")
+class InputClamped(Coupling):
+    """Outliers are clipped on the way in: nothing is wrong where most points are."""
+
+    def forward(self, x: Array, c: Array | None = None) -> Pair:
+        clipped = np.where(x.real > 20.0, 20.0, np.where(x.real < -20.0, -20.0, x)).astype(x.dtype)
+        return super().forward(clipped, c)
+
+
+@COUPLING.fault("scaled down where |x| > 8", "RT1 LD1 ED", part="coupling")
+class FarScaled(Coupling):
+    """A soft limiter that the inverse and the log-determinant do not know."""
+
+    def forward(self, x: Array, c: Array | None = None) -> Pair:
+        y, log_det = super().forward(x, c)
+        return y + self.join(0.0 * x, 0.01 * (np.where(x.real > 8.0, 8.0 - x, 0.0 * x))[..., self.b]), log_det
+
+
+@CHAIN.fault("scale and shift exchanged in the inverse", "RT1 RT2", part="coupling")
+class Exchanged(Coupling):
+    """The two halves of the network's output unpacked in the other order."""
+
+    def inverse(self, y: Array, c: Array | None = None) -> Pair:
+        s, t = self.scale_and_shift(y[..., self.a], c)
+        return self.join(y, (y[..., self.b] - s) * np.exp(-t)), -np.sum(t, axis=-1)
+
+
+@CHAIN.fault("shift taken off after the scale in the inverse", "RT1 RT2", part="coupling")
+class ShiftLate(Coupling):
+    """y / e^s - t for (y - t) / e^s."""
+
+    def inverse(self, y: Array, c: Array | None = None) -> Pair:
+        s, t = self.scale_and_shift(y[..., self.a], c)
+        return self.join(y, y[..., self.b] * np.exp(-s) - t), -np.sum(s, axis=-1)
+
+
+@CHAIN.fault("multiplied by the scale in the inverse", "RT1 RT2 LD2", part="coupling")
+class NotDivided(Coupling):
+    """e^s for e^-s."""
+
+    def inverse(self, y: Array, c: Array | None = None) -> Pair:
+        s, t = self.scale_and_shift(y[..., self.a], c)
+        return self.join(y, (y[..., self.b] - t) * np.exp(s)), -np.sum(s, axis=-1)
+
+
+@COUPLING.fault("inverse right for t > 0 only", "RT1 RT2", part="coupling")
+class OneBranch(Coupling):
+    """relu(t) left in the inverse from an earlier network: right for half of the rows."""
+
+    def inverse(self, y: Array, c: Array | None = None) -> Pair:
+        s, t = self.scale_and_shift(y[..., self.a], c)
+        t = np.where(t.real > 0.0, t, 0.0 * t)
+        return self.join(y, (y[..., self.b] - t) * np.exp(-s)), -np.sum(s, axis=-1)
