@@ -2,16 +2,27 @@
 
     subjects                                what a subject is, and how a fault is seeded
     layers                                  sound layers, written as a port would write them
-    couplings, networks, chains, linear     the affine chain: log-determinants, networks, order, memory, rows, caches
-    splines, knots                          rational-quadratic splines
+    couplings, scales, networks, linear     affine couplings and LU: log-determinants, inverses, what the network sees
+    chains, memory, states                  whole maps: order, shapes, dtypes; arrays and rows; caches
+    splines, knots, tails                   rational-quadratic splines
     autoregressive, images, boxes           masked flows, maps of images, maps onto a box
-    flows, densities                        whole flows: bases, densities, samples
+    flows, densities, samplers              whole flows
 
 Every fault breaks a law: a fault that both directions share is just another valid flow, unless its log-determinant
 then disagrees. Nothing here uses refflow's own maps, which the reference would recognise.
 """
 
-from refflow.selftest import chains, densities, knots, networks  # noqa: F401  (they register their faults)
+from refflow.selftest import (  # noqa: F401  (they register their faults)
+    chains,
+    densities,
+    knots,
+    memory,
+    networks,
+    samplers,
+    scales,
+    states,
+    tails,
+)
 from refflow.selftest.autoregressive import AUTOREGRESSIVE
 from refflow.selftest.boxes import FROM_BOX, ONTO_BOX
 from refflow.selftest.couplings import CHAIN, COUPLING

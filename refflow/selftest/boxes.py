@@ -126,3 +126,13 @@ class TanhHalf(Sigmoid):
 
     def forward(self, x: Array, c: Array | None = None) -> Pair:
         return super().forward(2.0 * x, c)[0], super().forward(x, c)[1]
+
+
+@ONTO_BOX.fault("e^x / (1 + e^x)", "ED NF PR RT1", part="sigmoid")
+class NaiveSigmoid(Sigmoid):
+    """Right until e^x is infinite: at x = 89 in float32, at x = 710 in float64."""
+
+    def forward(self, x: Array, c: Array | None = None) -> Pair:
+        with np.errstate(over="ignore", invalid="ignore"):
+            share = np.exp(x) / (1.0 + np.exp(x))
+        return self.low + (self.high - self.low) * share, super().forward(x, c)[1]
