@@ -25,16 +25,16 @@ from refflow.selftest import (  # noqa: F401  (they register their faults)
 )
 from refflow.selftest.autoregressive import AUTOREGRESSIVE
 from refflow.selftest.boxes import FROM_BOX, ONTO_BOX
-from refflow.selftest.couplings import CHAIN, COUPLING
-from refflow.selftest.flows import CONDITIONAL, LINE, PLANE, SPACE
+from refflow.selftest.couplings import CHAIN, COUPLING, ONE_WAY
+from refflow.selftest.flows import CONDITIONAL, DENSITY, LINE, PLANE, SPACE
 from refflow.selftest.images import IMAGE
 from refflow.selftest.linear import LINEAR
 from refflow.selftest.splines import ELEMENTWISE, SPLINE, WIDE
 from refflow.selftest.subjects import CHECKS, SCALES, Recipe, Subject
 
 RECIPES: tuple[Recipe, ...] = (
-    CHAIN, COUPLING, LINEAR, SPLINE, WIDE, ELEMENTWISE, AUTOREGRESSIVE, IMAGE, ONTO_BOX, FROM_BOX,
-    LINE, PLANE, SPACE, CONDITIONAL,
+    CHAIN, COUPLING, ONE_WAY, LINEAR, SPLINE, WIDE, ELEMENTWISE, AUTOREGRESSIVE, IMAGE, ONTO_BOX, FROM_BOX,
+    LINE, PLANE, SPACE, CONDITIONAL, DENSITY,
 )  # fmt: skip
 """The families."""
 

@@ -47,8 +47,15 @@ def unconditional(scale: float, seed: int, **parts: Any) -> Keywords:
     return keywords(parts.get("chain", Chain)([coupling]), (4,), structure=structure)
 
 
+def one_way(scale: float, seed: int, **parts: Any) -> Keywords:
+    """One coupling without its inverse."""
+    shown = ("forward", "event_shape", "structure", "parameters", "set_parameters")
+    return {name: value for name, value in unconditional(scale, seed, **parts).items() if name in shown}
+
+
 CHAIN = Recipe("affine chain", "coupling", chain)
 COUPLING = Recipe("affine coupling", "coupling", unconditional)
+ONE_WAY = Recipe("affine coupling without an inverse", "coupling", one_way)
 
 
 class Restated(Coupling):
@@ -171,3 +178,10 @@ class SingleSum(Restated):
 
     def log_det(self, s: Array) -> Array:
         return rounded(np.sum(s, axis=-1))
+
+
+# The same where there is no inverse to compare with: the Jacobian has to tell.
+
+ONE_WAY.fault("log-det with its sign flipped", "LD1", part="coupling")(SignsFlipped)
+ONE_WAY.fault("log-det averaged over coordinates", "LD1", part="coupling")(Averaged)
+ONE_WAY.fault("log-det off by one in a million", "LD1", part="coupling")(Stabilised)

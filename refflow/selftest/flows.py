@@ -95,7 +95,14 @@ def conditional(scale: float, seed: int, **parts: Any) -> Keywords:
     return whole(parts.get("flow", Flow)(Chain(layers), 2), context=rng.standard_normal((128, 2)))
 
 
+def scored(scale: float, seed: int, **parts: Any) -> Keywords:
+    """Density and sampler alone, as of an object that shows no map; D = 2."""
+    shown = ("log_prob", "sample", "event_shape", "parameters", "set_parameters")
+    return {name: value for name, value in plane(scale, seed, **parts).items() if name in shown}
+
+
 LINE = Recipe("flow on the line", "flow", line)
 PLANE = Recipe("flow on the plane", "flow", plane)
 SPACE = Recipe("flow in five dimensions", "flow", space)
 CONDITIONAL = Recipe("conditional flow", "flow", conditional)
+DENSITY = Recipe("density and sampler alone", "flow", scored)

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from refflow.selftest.flows import CONDITIONAL, PLANE, SPACE, Flow
+from refflow.selftest.densities import LogDetSubtracted, NoConstant
+from refflow.selftest.flows import CONDITIONAL, DENSITY, PLANE, SPACE, Flow
 from refflow.selftest.layers import ActNorm, Array, Pair
 
 # Draws.
@@ -193,3 +194,12 @@ class StaleScale(ActNorm):
         found = super().inverse(y, c)
         self.parameters = kept
         return found
+
+
+# Where no map is shown, only the density can judge the samples.
+
+DENSITY.fault("samples at temperature 0.9", "SN HP", part="flow")(Temperature)
+DENSITY.fault("base's samples uniform", "SN HP", part="flow")(UniformDraws)
+DENSITY.fault("samples through the inverse", "SN HP", part="flow")(ThroughInverse)
+DENSITY.fault("base's constant missing", "NM", part="flow")(NoConstant)
+DENSITY.fault("log-det subtracted in log_prob", "NM SN HP", part="flow")(LogDetSubtracted)
