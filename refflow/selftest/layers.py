@@ -109,7 +109,7 @@ class ActNorm(Layer):
     """y = e^a x + b with constants a, b `(D,)`; log_det = sum a (Kingma and Dhariwal, 2018)."""
 
     def __init__(self, rng: np.random.Generator, size: int, scale: float) -> None:
-        super().__init__(a=0.3 * scale * rng.standard_normal(size), b=0.5 * scale * rng.standard_normal(size))
+        super().__init__(a=0.2 * scale * rng.standard_normal(size), b=0.5 * scale * rng.standard_normal(size))
 
     def forward(self, x: Array, c: Array | None = None) -> Pair:
         a, b = self.get("a", x), self.get("b", x)
@@ -124,8 +124,8 @@ class LU(Layer):
     """y = P L U x: L with a unit diagonal, U with the diagonal sign_i e^d_i, two of its signs negative."""
 
     def __init__(self, rng: np.random.Generator, size: int, scale: float) -> None:
-        off = 0.3 * scale * rng.standard_normal((2, size, size))
-        super().__init__(lower=off[0], upper=off[1], d=0.3 * scale * rng.standard_normal(size))
+        off = 0.2 * scale * rng.standard_normal((2, size, size))
+        super().__init__(lower=off[0], upper=off[1], d=0.15 * scale * rng.standard_normal(size))
         self.sign = np.where(np.arange(size) % 2 == 1, -1.0, 1.0)
         self.order = np.roll(np.arange(size), 1)
         self.back = np.argsort(self.order)
