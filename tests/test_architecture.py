@@ -20,8 +20,8 @@ ROOMS = (
 )  # fmt: skip
 """From the ground up: a room imports only from rooms before it."""
 
-LOOKING_DOWN = {("flow", "files"), ("flow", "lazy"), ("modules", "backends")}
-"""The conveniences that look down: flow.save, flows of Dask arrays and module.to, thin, over free functions, and
+LOOKING_DOWN = {("flow", "files"), ("flow", "lazy"), ("modules", "backends"), ("verification", "storage")}
+"""The conveniences that look down: flow.save, flows of Dask arrays, module.to and files of reports, thin, over free functions, and
 imported when called."""
 
 
