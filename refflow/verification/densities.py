@@ -56,7 +56,14 @@ def base_density(target: Target, z: np.ndarray, context: Context = None) -> np.n
     """log p_Z of rows, in float64; the standard normal's where the target does not tell its own."""
     if target.base_log_prob is None:
         return normal(z)
-    return np.asarray(at(target.base_log_prob, z, context), dtype=np.float64)
+    try:
+        return np.asarray(at(target.base_log_prob, z, context), dtype=np.float64)
+    except (TargetTimeout, OutOfBudget):
+        raise
+    except Exception:  # most bases have no context
+        if context is None:
+            raise
+        return np.asarray(at(target.base_log_prob, z), dtype=np.float64)
 
 
 def oriented(target: Target, x: np.ndarray, context: Context = None) -> Target | None:

@@ -7,12 +7,13 @@ the modes of a target are verified each for itself and not in turns.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from refflow.verification.conditioning import turned, unit
-from refflow.verification.densities import at, change_of_variables, difference
+from refflow.verification.densities import at, change_of_variables, difference, scales
 from refflow.verification.laws import antisymmetry, round_trip
 from refflow.verification.points import Points
 from refflow.verification.samples import draw, draw_with_density
@@ -99,8 +100,6 @@ def _same(target: Target, points: Points, name: str, a: np.ndarray, b: np.ndarra
 
 def _scale(target: Target, points: Points, name: str, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """kappa of the columns of an answer: order of summation is all that may change."""
-    from refflow.verification.densities import scales
-
     everywhere = np.ones(len(a), dtype=bool)
     if name == "log_prob":
         size = target.dim + np.abs(a) * (1.0 + float(np.max(np.abs(points.x[np.isfinite(points.x)]), initial=1.0)))
@@ -148,6 +147,7 @@ def parameter_change(target: Target, points: Points, seed: int = 0) -> Finding:
         return Finding("parameter_change", "inconclusive", judged=0.0)
     questions = dict(_questions(target, points))
     first = {name: ask(target) for name, ask in questions.items()}
+    ties = _ties(replace(target, module=None), points)
     try:
         target.set_parameters(change.after)  # type: ignore[misc]
         there = {name: ask(target) for name, ask in questions.items()}
@@ -158,7 +158,7 @@ def parameter_change(target: Target, points: Points, seed: int = 0) -> Finding:
             other.set_parameters(change.after)  # type: ignore[misc]
             for name, ask in questions.items():
                 _same(target, points, name, ask(other), there[name], f"{name} after set_parameters, used and unused")
-        _belong_together(replace(target, module=None), points)
+        _belong_together(replace(target, module=None), ties)
     finally:
         target.set_parameters(change.before)  # type: ignore[misc]
     for name, ask in questions.items():
@@ -166,18 +166,35 @@ def parameter_change(target: Target, points: Points, seed: int = 0) -> Finding:
     return Finding("parameter_change", "pass")
 
 
-def _belong_together(target: Target, points: Points) -> None:
-    """The laws that tie the functions of a target together. (`target` is a copy: what is known of the conditions of
-    the original is of other parameters.)"""
-    asked: list[tuple[Any, Target, np.ndarray]] = []
-    if target.forward is not None and target.inverse is not None:
-        asked += [(law, target, points.x) for law in (round_trip, antisymmetry)]
-    if target.log_prob is not None:
-        asked += [(law, target, points.x) for law in (change_of_variables, sampled_density)]
-    for law, subject, x in asked:
-        data = points.y if law in (change_of_variables, sampled_density) and target.to_base == "inverse" else x
+def _ties(target: Target, points: Points) -> list[Callable[[Target], Finding]]:
+    """The laws that tie the functions of a target together, those that it obeys."""
+    data = points.y if target.to_base == "inverse" else points.x
+    found = []
+    for law, x, needs in (
+        (round_trip, points.x, ("forward", "inverse")),
+        (antisymmetry, points.x, ("forward", "inverse")),
+        (change_of_variables, data, ("log_prob",)),
+        (sampled_density, data, ("log_prob", "sample_and_log_prob")),
+    ):
+        if all(getattr(target, name) is not None for name in needs):
+            ask = partial(_asked, law, x, points.context)
+            try:
+                ask(target)
+            except LawViolation:  # its own check says so
+                continue
+            found.append(ask)
+    return found
+
+
+def _asked(law: Any, x: np.ndarray, context: Any, target: Target) -> Finding:
+    return law(target, x, context)  # type: ignore[no-any-return]
+
+
+def _belong_together(target: Target, ties: list[Callable[[Target], Finding]]) -> None:
+    """The laws again. (`target` is a copy: what is known of the conditions of the original is of other parameters.)"""
+    for ask in ties:
         try:
-            law(subject, data, points.context)
+            ask(target)
         except LawViolation as violation:
             where = f"{violation.law} after set_parameters, {violation.worst}"
             raise LawViolation("history", violation.statistic, violation.tolerance, where, violation.row) from None
