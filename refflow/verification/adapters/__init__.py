@@ -10,11 +10,22 @@ from typing import Any
 import numpy as np
 
 from refflow.errors import ShapeError, StructureError
-from refflow.verification.adapters import functions, refflow_flows
+from refflow.verification.adapters import (
+    freia_objects,
+    functions,
+    nflows_objects,
+    normflows_objects,
+    refflow_flows,
+    torch_modules,
+    torch_transforms,
+    zuko_objects,
+)
 from refflow.verification.adapters.given import Given
 from refflow.verification.targets import Target
 
-ADAPTERS = (refflow_flows,)
+ADAPTERS = (
+    refflow_flows, nflows_objects, normflows_objects, zuko_objects, torch_transforms, freia_objects, torch_modules,
+)  # fmt: skip
 """In the order asked: the most particular first."""
 
 
