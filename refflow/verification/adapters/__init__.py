@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from refflow.errors import ShapeError, StructureError
-from refflow.verification.adapters import functions, refflow_flows
+from refflow.verification.adapters import flowjax_flows, functions, refflow_flows
 from refflow.verification.adapters.given import Given
 from refflow.verification.targets import Target
 
-ADAPTERS = (refflow_flows,)
+ADAPTERS = (refflow_flows, flowjax_flows)
 """In the order asked: the most particular first."""
 
 
