@@ -70,8 +70,9 @@ def _distribution(obj: Any, dtype: str, given: Given, compiler: Compiler) -> Tar
         )  # fmt: skip
     else:
         found = Target(type(obj).__name__, tuple(obj.shape))
-    found = jt.density(found, _log_prob, obj, dtype, compiler, padded=POINTS)
-    eager = any("does not compile" in remark for remark in found.remarks)
+    context = None if obj.cond_shape is None else jt.rows_of_context(obj.cond_shape, given.context)
+    found = jt.density(replace(found, context=context), _log_prob, obj, dtype, compiler, padded=POINTS)
+    eager = found.gradient is None
     return replace(
         found,
         sample=jt.drawn(compiler, _sample, obj, dtype, eager),

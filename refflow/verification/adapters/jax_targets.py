@@ -45,7 +45,7 @@ class Form:
     """Whether they map a function of one point."""
 
 
-def maps(name: str, obj: Any, dtype: str, form: Form, compiler: Compiler) -> Target:
+def maps(name: str, obj: Any, dtype: str, form: Form, compiler: Any) -> Target:
     """The object's two directions, and their Jacobians, in one precision."""
     found: dict[str, Any] = {}
     remarks: list[str] = []
@@ -65,13 +65,14 @@ def maps(name: str, obj: Any, dtype: str, form: Form, compiler: Compiler) -> Tar
     return Target(name, form.shape, output_shape=output, remarks=tuple(remarks), **found)
 
 
-def density(target: Target, log_prob: Rows, obj: Any, dtype: str, compiler: Compiler, padded: int = 0) -> Target:
+def density(target: Target, log_prob: Rows, obj: Any, dtype: str, compiler: Any, padded: int = 0) -> Target:
     """The target with the log-density of the object and its gradient."""
-    eager = any("does not compile" in remark for remark in target.remarks)
+    rows = [(2, *target.event_shape)] + ([] if target.context is None else [(2, *target.context.shape[1:])])
+    way = compiler.way(log_prob, obj, dtype, *rows).partition(": ")[0]
     return replace(
         target,
-        log_prob=compiler.program(log_prob, obj, dtype, padded=padded, eager=eager),
-        gradient=None if eager else compiler.program(gradient_of(log_prob), obj, dtype, padded=JACOBIANS),
+        log_prob=compiler.program(log_prob, obj, dtype, padded=padded, eager=way == "eager"),
+        gradient=None if way != "compiled" else compiler.program(gradient_of(log_prob), obj, dtype, padded=JACOBIANS),
     )
 
 
@@ -116,6 +117,11 @@ class Family:
             found = self.build(obj, dtype)
         made[dtype] = replace(found, dtypes=kinds, cast=cast if len(kinds) > 1 else None)
         return made[dtype]
+
+
+def summed(values: Any, axes: int) -> Any:
+    """The values added up over so many last axes, but for those that have no axis left then."""
+    return values.sum(tuple(range(-axes, 0))) if axes and len(values.shape) > axes else values
 
 
 def rows_of_context(shape: tuple[int, ...], given: np.ndarray | None) -> np.ndarray:
