@@ -137,9 +137,10 @@ def _runs(target: Target, guard: Guard, level: Level, seed: int, dtype: str | No
     """The variants of the target: every precision, then every other mode, the first as it came."""
     safe = guarded(target, guard)
     names = [dtype] if dtype else _precisions(safe, at)
-    for i, precision in enumerate(names):
-        f = safe if i == 0 or safe.cast is None else safe.cast(precision)
-        raw = target if i == 0 or target.cast is None else target.cast(precision)
+    for precision in names:
+        own = precision == target.dtypes[0]
+        f = safe if own or safe.cast is None else safe.cast(precision)
+        raw = target if own or target.cast is None else target.cast(precision)
         variant = "" if len(names) == 1 and not target.modes else precision
         yield Run(f, raw, _asked(f), at.astype(precision), level, seed, guard, variant)
     for mode, other in target.modes.items():
