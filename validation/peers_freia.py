@@ -124,7 +124,9 @@ def learned(add: Callable[..., None]) -> None:
     add("LearnedElementwiseScaling", shaken(lambda: modules.LearnedElementwiseScaling(VECTOR)), on((D,)))
     add("LearnedElementwiseScaling, images", shaken(lambda: modules.LearnedElementwiseScaling(IMAGES)), on(IMAGE))
     orthogonal = "docstring: the weight is 'projected back to the Stiefel manifold in regular intervals'"
-    add("OrthogonalTransform, as constructed", seeded(lambda: modules.OrthogonalTransform(VECTOR)), on((D,)), orthogonal)
+    add(
+        "OrthogonalTransform, as constructed", seeded(lambda: modules.OrthogonalTransform(VECTOR)), on((D,)), orthogonal
+    )
     for reflections in (2, 3, 4):
         add(
             f"HouseholderPerm, n_reflections={reflections}",

@@ -1,4 +1,4 @@
-"""What one entry of the catalogue of the peer packages says, and how their objects are built: seeded and away from identity.
+"""What an entry of the catalogue of the peer packages says, and how objects are built: seeded, away from identity.
 
 A freshly built flow often is the identity, or has a conditioner whose last layer is zero; a test of it then tests next
 to nothing. So every parameter is moved by `SHAKE` times a standard normal draw. Entries named "as constructed" are not.

@@ -124,12 +124,12 @@ def splines(add: Callable[..., None]) -> None:
                 ),
                 on((D,)),
             )
-    for note, identity in (("", False), (", identity", True)):
-        add(
-            f"SplineCoupling{note}",
-            shaken(lambda i=identity: transforms.spline_coupling(D, hidden_dims=[16], identity=i)),
-            on((D,)),
-        )
+    add("SplineCoupling", shaken(lambda: transforms.spline_coupling(D, hidden_dims=[16])), on((D,)))
+    add(
+        "SplineCoupling, bound=32",
+        shaken(lambda: transforms.spline_coupling(D, hidden_dims=[16], bound=32.0)),
+        on((D,)),
+    )
 
 
 def contexts(add: Callable[..., None]) -> None:
