@@ -62,10 +62,26 @@ def _banner(report: Report) -> str:
     counts = "".join(f'<li class="{s}"><b>{SYMBOLS[s]}</b> {n} {s}</li>' for s, n in report.counts.items())
     error = f'<pre class="said">{_text(report.error)}</pre>' if report.error else ""
     return (
-        f'<header class="{kind}"><div class="seal" aria-hidden="true">{symbol}</div><div><h1>{_text(report.target)}</h1>'
-        f'<p class="verdict"><b>{word}</b>: {_text(sentence)}</p>{error}<ul class="counts">{counts}</ul>'
+        f'<header class="{kind}"><div class="seal" aria-hidden="true">{symbol}</div>'
+        f"<div><h1>{_text(report.target)}</h1>"
+        f'<p class="verdict"><b>{word}</b>: {_text(sentence)}</p>{error}'
+        f'<ul class="counts">{counts}</ul>{_strips(report)}'
         f'<p class="facts">{_text(DOT.join(facts))}</p></div></header>'
     )
+
+
+def _strips(report: Report) -> str:
+    """Every check as a tile, a line a variant: what holds and what does not, at a glance."""
+    lines = ""
+    for variant in dict.fromkeys(check.variant for check in report.checks):
+        tiles = "".join(_tile(check) for check in report.checks if check.variant == variant)
+        lines += f'<div class="strip"><span class="facts">{_text(variant)}</span><div>{tiles}</div></div>'
+    return lines
+
+
+def _tile(check: Outcome) -> str:
+    told = escape(f"{check.statement}: {check.status}", quote=True)
+    return f'<span class="tile {check.status}" title="{told}"><b>{SYMBOLS[check.status]}</b> {check.id}</span>'
 
 
 def _failures(report: Report) -> str:
@@ -83,7 +99,7 @@ def _card(outcomes: list[Outcome], report: Report) -> str:
     first = outcomes[0]
     lines = "".join(
         f'<dt class="{o.status}"><b>{SYMBOLS[o.status]} {_text(o.name)}</b> {_numbers(o)}</dt>'
-        f"<dd>{_text(o.explanation)}</dd>"
+        f"<dd>{_text(_short(o.explanation))}</dd>"
         for o in outcomes
     )
     hint = f'<p class="hint"><b>Look for</b> {_text(first.hint)}</p>' if first.hint else ""
@@ -96,8 +112,13 @@ def _card(outcomes: list[Outcome], report: Report) -> str:
     )
 
 
+def _short(words: str, most: int = 320) -> str:
+    """Long rows are in the reproduction and in the JSON form."""
+    return words if len(words) <= most else words[:most] + " \u2026"
+
+
 def _numbers(outcome: Outcome) -> str:
-    if outcome.statistic is None or outcome.tolerance is None or math.isnan(outcome.statistic):
+    if outcome.statistic is None or not outcome.tolerance or math.isnan(outcome.statistic):
         return ""
     return f"{outcome.statistic:.3g}, allowed {outcome.tolerance:.3g}"
 
@@ -112,7 +133,9 @@ def _table(report: Report) -> str:
     rows = ""
     for id, check in {check.id: check for check in report.checks}.items():
         cells = "".join(_cell(found.get((id, variant))) for variant in variants)
-        rows += f'<tr><th scope="row"><span class="id">{id}</span> <span>{_text(check.statement)}</span></th>{cells}</tr>'
+        rows += (
+            f'<tr><th scope="row"><span class="id">{id}</span> <span>{_text(check.statement)}</span></th>{cells}</tr>'
+        )
     return (
         '<section><h2>Every check</h2><div class="wide"><table><thead><tr><th>what a correct flow obeys</th>'
         f"{head}</tr></thead><tbody>{rows}</tbody></table></div></section>"
@@ -152,8 +175,8 @@ def _foot(report: Report) -> str:
     notes = "".join(f"<li>{_text(remark)}</li>" for remark in report.remarks)
     section = f"<section><h2>Notes</h2><ul>{notes}</ul></section>" if notes else ""
     return (
-        f'{section}<footer class="facts">\u03c1 is the error in units of what one rounding can do at that point; up to 16 '
-        "passes, more is lossy if it shrinks with the precision and a fault if it does not. Inconclusive: too "
+        f'{section}<footer class="facts">\u03c1 is the error in units of what one rounding can do at that point; '
+        "up to 16 passes, more is lossy if it shrinks with the precision and a fault if it does not. Inconclusive: too "
         "ill-conditioned, or out of time. Blocked: rests on a check that failed.</footer>"
     )
 

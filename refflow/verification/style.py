@@ -26,6 +26,14 @@ header > div:last-child { min-width: 0; flex: 1; }
 .counts { list-style: none; display: flex; flex-wrap: wrap; gap: 6px 8px; padding: 0; margin: 10px 0 6px; }
 .counts li { border: 1px solid var(--line); border-radius: 999px; padding: 1px 11px; }
 .counts b, td b, dt b { color: var(--tone); }
+.strip { display: flex; gap: 10px; margin: 5px 0; align-items: baseline; }
+.strip > .facts { flex: none; min-width: 4.2em; } .strip > div { display: flex; flex-wrap: wrap; gap: 4px; }
+.tile { font: 12px/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; border: 1px solid var(--line);
+  border-radius: 4px; padding: 0 6px; color: var(--mute); white-space: nowrap; } .tile b { color: var(--tone); }
+.tile.pass { color: var(--ink); } .tile.skipped, .tile.blocked { border-style: dashed; }
+.tile.fail, .tile.xpass { background: var(--bad); border-color: var(--bad); color: var(--card); font-weight: 700; }
+.tile.fail b, .tile.xpass b { color: var(--card); } .tile.warn { border-color: var(--warn); color: var(--warn); }
+footer { margin-top: 26px; }
 .facts { color: var(--mute); font-size: .87rem; overflow-wrap: anywhere; }
 .cards { display: grid; gap: 14px; }
 article { background: var(--card); border: 1px solid var(--line); border-left: 5px solid var(--tone);
@@ -33,7 +41,8 @@ article { background: var(--card); border: 1px solid var(--line); border-left: 5
 .id { font: 600 .86em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; background: var(--code);
   border: 1px solid var(--line); border-radius: 5px; padding: 1px 6px; }
 dl { margin: 0; } dt { margin-top: 4px; }
-dd { margin: 0 0 4px; color: var(--mute); max-height: 6.2em; overflow: auto; overflow-wrap: anywhere; font-size: .92rem; }
+dd { margin: 0 0 4px; color: var(--mute); max-height: 6.2em; overflow: auto; overflow-wrap: anywhere;
+  font-size: .92rem; }
 .hint { border-top: 1px solid var(--line); padding-top: 8px; }
 pre { background: var(--code); border: 1px solid var(--line); border-radius: 6px; padding: 10px 12px; margin: 6px 0 0;
   overflow: auto; max-height: 18em; font: 12.5px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
@@ -46,7 +55,8 @@ figcaption { font-size: .88rem; margin-top: 8px; color: var(--mute); } figcaptio
 figcaption span b { color: var(--tone); }
 .wide { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px; background: var(--card); }
 table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; vertical-align: top; padding: 7px 12px; border-bottom: 1px solid var(--line); font-weight: 400; }
+th, td { text-align: left; vertical-align: top; padding: 7px 12px; border-bottom: 1px solid var(--line);
+  font-weight: 400; }
 thead th { color: var(--mute); font-size: .87rem; } tbody tr:last-child > * { border-bottom: 0; }
 td { white-space: nowrap; color: var(--tone); }
 td.fail, td.xpass { background: color-mix(in srgb, var(--tone) 13%, transparent); font-weight: 600; }
@@ -61,13 +71,13 @@ svg .single { fill: var(--orange); stroke: var(--card); stroke-width: .7; }
 svg .double.hollow { fill: none; stroke: var(--blue); stroke-width: 1.2; }
 svg .single.hollow { fill: none; stroke: var(--orange); stroke-width: 1.2; }
 svg .beyond { fill: var(--beyond); } svg .band { fill: var(--band); }
-svg .ground { fill: var(--card); fill-opacity: .85; stroke: var(--line); }
 svg .cell { fill: color-mix(in srgb, var(--blue) var(--shade), var(--card)); stroke: var(--line); stroke-width: .5; }
-svg .cell.wrong { fill: var(--bad); } svg .cell.broken { fill: var(--bad); fill-opacity: .5; }
+svg .fine { stroke: none; } svg .cell.wrong { fill: var(--bad); }
+svg .cell.broken { fill: var(--bad); fill-opacity: .5; }
 @media (max-width: 620px) { main { padding: 10px 10px 32px; } header { padding: 14px; gap: 12px; }
   .seal { width: 40px; height: 40px; line-height: 40px; font-size: 23px; } h1 { font-size: 1.25rem; }
   th, td { padding: 6px 8px; } th[scope=row] span + span { display: block; font-size: .84rem; color: var(--mute); }
-  td small { max-width: 9em; } figure, article { padding: 12px; } }
+  td small { max-width: 9em; } .strip { display: block; } figure, article { padding: 12px; } }
 @media print { :root { color-scheme: light; --paper: #fff; --card: #fff; --ink: #000; --mute: #444; --line: #ccc;
   --grid: #eee; --good: #00795a; --bad: #c04a00; --warn: #946200; --blue: #0072b2; --orange: #d98200; --code: #f6f6f6;
   --beyond: rgb(213 94 0 / 9%); --band: rgb(0 158 115 / 17%); }

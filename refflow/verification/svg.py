@@ -96,14 +96,13 @@ def mark(at: Point, shape: str, kind: str, title: str = "") -> str:
     return f'<polygon class="{kind}" points="{corners}">{told}</polygon>'
 
 
-def legend(entries: Sequence[tuple[str, str, str]], at: Point) -> str:
-    """(shape, kind, words) one below the other, on a ground of their own."""
-    x, y = at
-    wide = max(len(words) for *_, words in entries) * 6.6 + 26
-    parts = [f'<rect class="ground" x="{x - 9:.0f}" y="{y - 11:.0f}" width="{wide:.0f}" height="{len(entries) * 17 + 5}"/>']
+def legend(entries: Sequence[tuple[str, str, str]]) -> tuple[str, float]:
+    """(shape, kind, words) side by side above the frame, three in a line; and where the frame may begin."""
+    parts = []
     for i, (shape, kind, words) in enumerate(entries):
-        parts.append(mark((x, y + 17 * i), shape, kind) + text((x + 9, y + 17 * i + 4), words, "tick"))
-    return "".join(parts)
+        x, y = LEFT + 6 + 122 * (i % 3), TOP + 4 + 18 * (i // 3)
+        parts.append(mark((x, y), shape, kind) + text((x + 10, y + 4), words, "tick"))
+    return "".join(parts), TOP + 18 * -(-len(entries) // 3) + 2
 
 
 def svg(body: str, name: str, height: float = HEIGHT) -> str:
