@@ -26,7 +26,7 @@ LARGEST = 512
 """Coordinates up to which Jacobians are taken for pictures."""
 
 PROBABILITY = 1e-3
-"""That the distribution function of correct samples leaves its band anywhere (Dvoretzky, Kiefer, Wolfowitz, Massart)."""
+"""That the distribution function of correct samples leaves its band (Dvoretzky, Kiefer and Wolfowitz; Massart)."""
 
 
 class NoPicture(Exception):
@@ -53,17 +53,18 @@ def collect(runs: Sequence[Run], outcomes: Sequence[Outcome], seen: Watch) -> Fi
 def scatter(seen: Watch) -> list[Figures]:
     """Error and condition scale of every row, as the checks RT* and LD* measured them, at its worst coordinate."""
     found: dict[tuple[str, str], Figures] = {}
-    for (id, variant), measured, dtype in seen.found:
-        if not id.startswith(("RT", "LD")) or len(measured.error) <= len(
-            found.get((id, variant), {"rows": []})["rows"]
-        ):
+    for asked, measured, dtype in seen.found:
+        if not asked[0].startswith(("RT", "LD")):
+            continue
+        if asked in found and len(measured.error) <= len(found[asked]["rows"]):
             continue
         with np.errstate(all="ignore"):
-            rho = np.nan_to_num(measured.error / measured.kappa, nan=np.inf, posinf=np.inf)
+            rho = np.where(measured.error == 0.0, 0.0, measured.error / measured.kappa)
+            rho = np.where(np.isnan(rho), np.inf, rho)
         rows = np.arange(len(rho)), np.argmax(rho, axis=1)
         error, kappa = (np.asarray(a, dtype=np.float64)[rows] for a in (measured.error, measured.kappa))
-        found[id, variant] = {
-            "check": id, "variant": variant, "unit": unit(dtype),
+        found[asked] = {
+            "check": asked[0], "variant": asked[1], "unit": unit(dtype),
             "rows": np.column_stack([error, kappa, measured.conclusive]).tolist(),
         }  # fmt: skip
     return list(found.values())
@@ -72,12 +73,18 @@ def scatter(seen: Watch) -> list[Figures]:
 def jacobian(run: Run, outcomes: Sequence[Outcome]) -> Figures:
     """|dy_i/dx_j| at the row where the log-determinant is worst."""
     side = _side(run)
-    x, c = _worst_row(side, outcomes)
+    x, c, named = _worst_row(side, outcomes)
     _small(x)
     value = np.abs(derivatives(side.f, x, c)[0][0])
     block = -(-max(value.shape) // CELLS)
     declared = side.target.structure
-    shown = {"values": _pooled(value, block), "block": block, "x": x[0].tolist(), "rows": list(value.shape)}
+    shown = {
+        "values": _pooled(value, block),
+        "block": block,
+        "x": x[0].tolist(),
+        "row": named,
+        "rows": list(value.shape),
+    }
     if declared is not None and np.shape(declared) == value.shape:
         shown["declared"] = _pooled(np.asarray(declared, dtype=float), block)
     return shown
@@ -155,16 +162,17 @@ def _side(run: Run) -> Run:
     return run if run.target.forward is not None else run.turned()
 
 
-def _worst_row(run: Run, outcomes: Sequence[Outcome]) -> tuple[np.ndarray, np.ndarray | None]:
+def _worst_row(run: Run, outcomes: Sequence[Outcome]) -> tuple[np.ndarray, np.ndarray | None, str]:
     """The worst row of the log-determinant where it is at fault, else of any other fault, else the first row drawn."""
     failed = [o for o in outcomes if o.status in ("fail", "xfail") and o.worst_input and o.worst_input["side"] == "x"]
     for outcome in sorted(failed, key=lambda o: o.id != "LD1"):
         row = outcome.worst_input or {}
         x = np.asarray(row["x"], dtype=run.dtype)
         if x.shape == run.points.x.shape[1:] and np.isfinite(x).all():
-            return x[None], None if row["context"] is None else np.asarray(row["context"], dtype=run.dtype)[None]
+            c = None if row["context"] is None else np.asarray(row["context"], dtype=run.dtype)[None]
+            return x[None], c, f"the worst row of {outcome.id}"
     first = run.points.first(1)
-    return first.x, first.context
+    return first.x, first.context, "one row"
 
 
 def _latent_shape(run: Run) -> tuple[int, ...]:

@@ -68,12 +68,13 @@ def _details(outcome: Outcome) -> str:
 
 def _element(parent: ElementTree.Element | None, tag: str, text: str = "", **attributes: Any) -> ElementTree.Element:
     """A child with text and attributes, without the characters that XML cannot hold."""
-    clean = {name: _legal(str(value)) for name, value in attributes.items()}
+    clean = {name: legal(str(value)) for name, value in attributes.items()}
     found = ElementTree.Element(tag, clean) if parent is None else ElementTree.SubElement(parent, tag, clean)
     if text:
-        found.text = _legal(text)
+        found.text = legal(text)
     return found
 
 
-def _legal(text: str) -> str:
+def legal(text: str) -> str:
+    """The text with every character that XML cannot hold spelt out."""
     return ILLEGAL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

@@ -87,8 +87,7 @@ def _largest_change(y: np.ndarray, t: np.ndarray) -> tuple[float, float]:
     before, after = slopes[:-2], slopes[2:]
     scale = np.maximum(np.abs(before), np.abs(after))
     scale = np.maximum(scale, 1e-3 * np.nanmax(np.abs(slopes), initial=0.0))
-    change = np.where(
-        np.isfinite(scale) & (scale > 0.0), np.abs(after - before) / np.where(scale > 0.0, scale, 1.0), 0.0
-    )
+    known = np.isfinite(scale) & (scale > 0.0)
+    change = np.where(known, np.abs(after - before) / np.where(known, scale, 1.0), 0.0)
     i = int(np.argmax(change))
     return float(change[i]), float(0.5 * (t[i + 1] + t[i + 2]))

@@ -124,9 +124,8 @@ def verify(
     finally:
         guard.close()
     remarks = found.remarks + (("the target printed; it is not repeated here",) if guard.printed.tell() else ())
-    return Report(
-        found.name, level, seed, tuple(outcomes), remarks, error, time.monotonic() - started, _versions(), figures
-    )
+    seconds = time.monotonic() - started
+    return Report(found.name, level, seed, tuple(outcomes), remarks, error, seconds, _versions(), figures)
 
 
 def _silent(outcome: Outcome) -> None:
@@ -215,9 +214,10 @@ def _ask(check: Check, run: Run, before: Mapping[str, Outcome]) -> Outcome:
             warnings.simplefilter("ignore")
             found = check.ask(run)
     except LawViolation as violation:
+        worst = _row(violation.row, run.points)
         return outcome(
-            "fail", f"at {violation.worst}", statistic=violation.statistic, tolerance=violation.tolerance,
-            judged=violation.judged, worst_input=_row(violation.row, run.points), hint=check.hint,
+            "fail", f"at {_sided(violation.worst, worst)}", statistic=violation.statistic,
+            tolerance=violation.tolerance, judged=violation.judged, worst_input=worst, hint=check.hint,
             seconds=time.monotonic() - started,
         )  # fmt: skip
     except OutOfBudget:
@@ -245,6 +245,11 @@ def _row(row: Any, at: Points) -> dict[str, Any] | None:
     if row is None:
         return None
     return {"x": row[0].tolist(), "context": None if row[1] is None else row[1].tolist(), "side": at.side_of(row[0])}
+
+
+def _sided(where: str, worst: dict[str, Any] | None) -> str:
+    """A law calls the row that it is asked at x; in the inverse it is a y."""
+    return where.replace("x = ", "y = ", 1) if worst and worst["side"] == "y" else where
 
 
 def _expect(outcome: Outcome, expected: Mapping[str, str]) -> Outcome:

@@ -88,5 +88,14 @@ def reproduction(outcome: Outcome, report: Report) -> str:
         from_row = ", ".join(f'"{side}": np.array({rows.tolist()})' for side, rows in worst_points(outcome).items())
         lines.append(f"points = {{{from_row.replace('inf', 'np.inf').replace('nan', 'np.nan')}}}")
         more += ", points=points"
+    elif outcome.worst_input is not None:
+        return "\n".join(
+            [
+                "from refflow.verification import read_report, replay",
+                "",
+                'report = read_report(open("report.json").read())  # what report.to_json() wrote',
+                "print(*replay(report, flow), sep='\\n')  # flow: what this report is about",
+            ]
+        )
     lines.append(f"report = refflow.verify(flow, {more})  # flow: what this report is about")
     return "\n".join([*lines, "print(report)"])
