@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 
 from refflow.errors import StructureError
+from refflow.verification import evidence
 from refflow.verification.adapters import recognise
 from refflow.verification.checks import CHECKS, LEVELS, Check, Level, Run
 from refflow.verification.conditioning import guarding, remembered
 from refflow.verification.guard import Guard, OutOfBudget, TargetError, TargetTimeout, guarded
-from refflow.verification.points import Points, points
+from refflow.verification.points import Points, completed
+from refflow.verification.points import points as drawn
 from refflow.verification.report import Outcome, Report
 from refflow.verification.targets import Box, Target
-from refflow.verification.verdicts import Finding, LawViolation
+from refflow.verification.verdicts import Finding, LawViolation, Watch, watched
 
 Function = Callable[..., Any]
 
@@ -40,6 +42,8 @@ def verify(
     seed: int = 0,
     timeout: float = 20.0,
     name: str | None = None,
+    points: Points | Mapping[str, Any] | np.ndarray | None = None,
+    progress: Callable[[Outcome], None] | None = None,
     **more: Any,
 ) -> Report:
     r"""Ask a flow every check that it offers what it takes for.
@@ -71,6 +75,11 @@ def verify(
         same, and one that passes is reported (`xpass`) and not ok.
     timeout:
         Seconds that one call of the target may take.
+    points:
+        Rows to ask at instead of drawn ones: x `(N, *event)`, or a dictionary of "x", "y", "context"; what is missing
+        is drawn. `replay` asks a failed check at its worst row in this way.
+    progress:
+        Called with each `Outcome` as it is found.
     more:
         Further functions of `Target`: `base_log_prob`, `layers`, `structure`, `parameters` and `set_parameters`,
         `jacobian`, `gradient`, `fresh`.
@@ -101,27 +110,36 @@ def verify(
     chosen = _chosen(only)
     guard = Guard(timeout)
     outcomes: list[Outcome] = []
-    error = ""
+    error, figures = "", {}
+    at = drawn(found, LEVELS[level].rows, seed) if points is None else completed(found, points, seed)
     try:
-        with remembered(), guarding(guard):
-            for run in _runs(found, guard, LEVELS[level], seed, dtype):
-                outcomes += _ask_all(run, chosen, expected)
+        with remembered(), guarding(guard), watched() as seen:
+            runs = []
+            for run in _runs(found, guard, LEVELS[level], seed, dtype, at):
+                runs.append(run)
+                outcomes += _ask_all(run, chosen, expected, progress or _silent, seen)
+            figures = evidence.collect(runs, outcomes, seen)
     except TargetError as failure:
         error = str(failure)
     finally:
         guard.close()
     remarks = found.remarks + (("the target printed; it is not repeated here",) if guard.printed.tell() else ())
-    return Report(found.name, level, seed, tuple(outcomes), remarks, error, time.monotonic() - started, _versions())
+    seconds = time.monotonic() - started
+    return Report(found.name, level, seed, tuple(outcomes), remarks, error, seconds, _versions(), figures)
 
 
-def _runs(target: Target, guard: Guard, level: Level, seed: int, dtype: str | None) -> Iterable[Run]:
+def _silent(outcome: Outcome) -> None:
+    """No progress is told."""
+
+
+def _runs(target: Target, guard: Guard, level: Level, seed: int, dtype: str | None, at: Points) -> Iterable[Run]:
     """The variants of the target: every precision, then every other mode, the first as it came."""
-    at = points(target, level.rows, seed)
     safe = guarded(target, guard)
     names = [dtype] if dtype else _precisions(safe, at)
-    for i, precision in enumerate(names):
-        f = safe if i == 0 or safe.cast is None else safe.cast(precision)
-        raw = target if i == 0 or target.cast is None else target.cast(precision)
+    for precision in names:
+        own = precision == target.dtypes[0]
+        f = safe if own or safe.cast is None else safe.cast(precision)
+        raw = target if own or target.cast is None else target.cast(precision)
         variant = "" if len(names) == 1 and not target.modes else precision
         yield Run(f, raw, _asked(f), at.astype(precision), level, seed, guard, variant)
     for mode, other in target.modes.items():
@@ -134,11 +152,13 @@ def _precisions(target: Target, at: Points) -> list[str]:
     NumPy's operations with float64 weights do, computes in float64 alone, and the reverse."""
     if target.cast is not None or target.dtypes != ("float64", "float32"):
         return list(target.dtypes)
+    sides = [(f, x) for f, x in ((target.forward, at.x), (target.inverse, at.y)) if f is not None]
     found = []
     for name in target.dtypes:
-        kinds = {array.dtype.name for f, x in ((target.forward, at.x), (target.inverse, at.y)) if f is not None
-                 for array in _tried(f, x.astype(name), at.context)}  # fmt: skip
-        if not kinds or name in kinds:
+        values = {
+            answer[0].dtype.name for f, x in sides for answer in [_tried(f, x.astype(name), at.context)] if answer
+        }
+        if not values or name in values:
             found.append(name)
     return found or list(target.dtypes)
 
@@ -157,11 +177,16 @@ def _asked(target: Target) -> Any:
     return target.module if target.module is not None else target
 
 
-def _ask_all(run: Run, chosen: set[str] | None, expected: Mapping[str, str]) -> list[Outcome]:
+def _ask_all(
+    run: Run, chosen: set[str] | None, expected: Mapping[str, str], progress: Callable[[Outcome], None], seen: Watch
+) -> list[Outcome]:
     outcomes: dict[str, Outcome] = {}
     for check in CHECKS:
         if chosen is None or check.id in chosen or any(check.id in _gates(c) for c in chosen):
-            outcomes[check.id] = _expect(_ask(check, run, outcomes), expected)
+            seen.asked = check.id, run.variant
+            outcomes[check.id] = outcome = _expect(_ask(check, run, outcomes), expected)
+            if chosen is None or check.id in chosen:
+                progress(outcome)
     return [outcome for outcome in outcomes.values() if chosen is None or outcome.id in chosen]
 
 
@@ -189,9 +214,10 @@ def _ask(check: Check, run: Run, before: Mapping[str, Outcome]) -> Outcome:
             warnings.simplefilter("ignore")
             found = check.ask(run)
     except LawViolation as violation:
+        worst = _row(violation.row, run.points)
         return outcome(
-            "fail", f"at {violation.worst}", statistic=violation.statistic, tolerance=violation.tolerance,
-            judged=violation.judged, worst_input=_row(violation.row), hint=check.hint,
+            "fail", f"at {_sided(violation.worst, worst)}", statistic=violation.statistic,
+            tolerance=violation.tolerance, judged=violation.judged, worst_input=worst, hint=check.hint,
             seconds=time.monotonic() - started,
         )  # fmt: skip
     except OutOfBudget:
@@ -210,14 +236,20 @@ def _judged(check: Check, run: Run, found: Finding, seconds: float) -> Outcome:
     status = {"lossy": "warn"}.get(found.status, found.status)
     return Outcome(
         check.id, run.variant, check.statement, status, found.statistic, found.tolerance, found.judged,
-        _row(found.row), found.remark, seconds=seconds,
+        _row(found.row, run.points), found.remark, seconds=seconds,
     )  # fmt: skip
 
 
-def _row(row: Any) -> dict[str, Any] | None:
+def _row(row: Any, at: Points) -> dict[str, Any] | None:
+    """A row, its context, and the side it is of: "x", "y", or "" for one that was made on the way."""
     if row is None:
         return None
-    return {"x": row[0].tolist(), "context": None if row[1] is None else row[1].tolist()}
+    return {"x": row[0].tolist(), "context": None if row[1] is None else row[1].tolist(), "side": at.side_of(row[0])}
+
+
+def _sided(where: str, worst: dict[str, Any] | None) -> str:
+    """A law calls the row that it is asked at x; in the inverse it is a y."""
+    return where.replace("x = ", "y = ", 1) if worst and worst["side"] == "y" else where
 
 
 def _expect(outcome: Outcome, expected: Mapping[str, str]) -> Outcome:

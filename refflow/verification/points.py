@@ -4,11 +4,13 @@ Points are drawn on both sides independently: y is not f(x), so that neither dir
 other has just made. Most rows are ordinary, some are far out, some hold zeros and exact small numbers.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from refflow.errors import ShapeError
 from refflow.verification.targets import Box, Target
 
 FAR = 6.0
@@ -36,6 +38,31 @@ class Points:
         """n rows, spread over all of them."""
         keep = np.unique(np.linspace(0, len(self.x) - 1, n).astype(int))
         return Points(self.x[keep], self.y[keep], None if self.context is None else self.context[keep])
+
+    def side_of(self, row: np.ndarray) -> str:
+        """Which side has this row: "x" or "y"; "" for neither."""
+        for side in ("x", "y"):
+            rows = getattr(self, side)
+            if rows.shape[1:] == row.shape and (rows == row).reshape(len(rows), -1).all(axis=1).any():
+                return side
+        return ""
+
+
+def completed(target: Target, given: Points | Mapping[str, Any] | np.ndarray, seed: int) -> Points:
+    """Rows x `(N, *event)`, or a mapping of "x", "y" and "context", with what is missing drawn."""
+    if isinstance(given, Points):
+        given = vars(given)
+    elif not isinstance(given, Mapping):
+        given = {"x": given}
+    rows = {side: np.array(value, dtype=np.float64) for side, value in given.items() if value is not None}
+    if not rows or not set(rows) <= {"x", "y", "context"} or len({len(np.atleast_1d(a)) for a in rows.values()}) != 1:
+        raise ShapeError(f"expected points as rows x, or as x, y and context of one length, got {sorted(given)}")
+    found = points(target, len(next(iter(rows.values()))), seed)
+    for side, value in rows.items():
+        shape = None if (other := getattr(found, side)) is None else other.shape
+        if value.shape != shape:
+            raise ShapeError(f"expected points {side} of shape {shape}, got {value.shape}")
+    return replace(found, **rows)
 
 
 def points(target: Target, n: int, seed: int) -> Points:

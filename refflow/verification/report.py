@@ -46,7 +46,8 @@ class Outcome:
     judged: float | None = None
     """The share of rows that could be judged."""
     worst_input: dict[str, Any] | None = None
-    """The row where it is worst, and its context: lists of floats, which JSON keeps to the last bit."""
+    """The row "x" where it is worst, its "context", lists of floats that JSON keeps to the last bit, and its "side":
+    "x" or "y" if it is a row of the domain or of the codomain, "" if a check made it on its way."""
     explanation: str = ""
     hint: str = ""
     seconds: float = 0.0
@@ -140,12 +141,18 @@ class Report:
 
 def read_report(text: str) -> Report:
     """The report that `to_json` wrote."""
-    found = json.loads(text)
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise RefflowError(f"expected a report in JSON, got {text[:60]!r}: {error}") from error
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-        raise RefflowError(f"expected a report of schema {SCHEMA!r}, got {str(found)[:80]!r}")
-    checks = tuple(Outcome(**_numbers(check)) for check in found["checks"])
-    keep = {k: found[k] for k in ("target", "level", "seed", "error", "seconds", "versions", "figures")}
-    return Report(checks=checks, remarks=tuple(found["remarks"]), **keep)
+        raise RefflowError(f"expected a report of schema {SCHEMA!r}, got {text[:60]!r}")
+    try:
+        checks = tuple(Outcome(**_numbers(check)) for check in found["checks"])
+        keep = {k: found[k] for k in ("target", "level", "seed", "error", "seconds", "versions")}
+        return Report(checks=checks, remarks=tuple(found["remarks"]), figures=_floats(found["figures"]), **keep)
+    except (KeyError, TypeError) as error:
+        raise RefflowError(f"expected all fields of {SCHEMA!r}: {error}") from error
 
 
 def _kept(text: str, path: str | Path | None) -> str:
@@ -176,4 +183,12 @@ def _plain(value: Any) -> Any:
 
 def _numbers(check: dict[str, Any]) -> dict[str, Any]:
     """inf and nan again as floats."""
-    return check | {k: float(v) for k in ("statistic", "tolerance") if isinstance(v := check[k], str)}
+    return check | {k: _floats(check[k]) for k in ("statistic", "tolerance", "judged", "worst_input")}
+
+
+def _floats(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _floats(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_floats(v) for v in value]
+    return float(value) if value in ("inf", "-inf", "nan") else value
