@@ -43,7 +43,9 @@ def log_density(target: Target, x: np.ndarray, context: Context = None) -> np.nd
     """log_prob of many rows, in float64, `CHUNK` at a time."""
     parts = [np.s_[i : i + CHUNK] for i in range(0, len(x), CHUNK)]
     found = [at(target.log_prob, x[s], None if context is None else context[s]) for s in parts]  # type: ignore[arg-type]
-    return np.concatenate([np.asarray(a, dtype=np.float64).reshape(len(x[s])) for a, s in zip(found, parts, strict=True)])
+    return np.concatenate(
+        [np.asarray(a, dtype=np.float64).reshape(len(x[s])) for a, s in zip(found, parts, strict=True)]
+    )
 
 
 def normal(z: np.ndarray) -> np.ndarray:
@@ -201,7 +203,9 @@ def _formula(target: Target, x: np.ndarray, context: Context) -> Measured:
     log_p = np.asarray(at(target.log_prob, x, context), dtype=np.float64).reshape(len(x))  # type: ignore[arg-type]
     _, base, log_det = _parts(target, x, context)
     kappa, conclusive = _kappa(target, x, context)
-    return Measured(difference(log_p, base + log_det)[:, None], kappa[:, None], conclusive & np.isfinite(base + log_det))
+    return Measured(
+        difference(log_p, base + log_det)[:, None], kappa[:, None], conclusive & np.isfinite(base + log_det)
+    )
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -308,7 +312,9 @@ def coding(flow: Flow, x: np.ndarray, context: Context = None) -> Finding:
         prepared = flow.prepare_context(context)
         z = forward(flow.bijection, x, prepared)[0]
         encoded = np.abs(flow.encode(x, context).astype(float) - z).reshape(len(x), -1)
-        back = np.abs(flow.decode(z, context).astype(float) - flow.bijection.inverse(z, prepared)[0]).reshape(len(x), -1)
+        back = np.abs(flow.decode(z, context).astype(float) - flow.bijection.inverse(z, prepared)[0]).reshape(
+            len(x), -1
+        )
         kappa = np.column_stack([1.0 + np.abs(a).reshape(len(x), -1) for a in (z, x)])
         error = np.column_stack([encoded, back])
         return Measured(error, kappa, np.isfinite(z).reshape(len(x), -1).all(axis=1) & np.isfinite(error).all(axis=1))

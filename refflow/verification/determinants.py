@@ -181,7 +181,9 @@ def _takes_complex(f: Any, x: np.ndarray, context: Context) -> bool:
 def _on_a_kink(f: Any, x: np.ndarray, context: Context, i: int) -> bool:
     """Whether log_det jumps at row i: at a kink of f there is no Jacobian to compare it with."""
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (8, *x.shape[1:]))
-    around = x[i] + 1e-9 * np.maximum(1.0, np.abs(x[i])) * np.concatenate([signs, -signs, 0.0 * signs[:1]])
+    step = max(1e-9, 8.0 * unit(x.dtype))
+    around = x[i] + step * np.maximum(1.0, np.abs(x[i])) * np.concatenate([signs, -signs, 0.0 * signs[:1]])
+    around = around.astype(x.dtype)
     c = None if context is None else np.repeat(context[i : i + 1], len(around), axis=0)
     log_det = np.broadcast_to(forward(f, around, c)[1], (len(around),))
     return bool(np.ptp(log_det) > INCONCLUSIVE)

@@ -97,9 +97,7 @@ def cells(target: Target, x: np.ndarray, context: Context) -> Cells | None:
             break
         edges = [e[(e > box[0]) & (e < box[1])] for e in [_halved(edges[0], np.abs(fine - coarse))]]
         fine, coarse = (_masses(target, edges, box, x.shape[1:], row, nodes) for nodes in rules)
-    return Cells(
-        [np.concatenate([[-np.inf], e, [np.inf]]) for e in edges], fine, float(np.abs(fine - coarse).sum())
-    )
+    return Cells([np.concatenate([[-np.inf], e, [np.inf]]) for e in edges], fine, float(np.abs(fine - coarse).sum()))
 
 
 def _halved(edges: np.ndarray, error: np.ndarray) -> np.ndarray:
@@ -173,7 +171,9 @@ def _bridge(target: Target, x: np.ndarray, context: Context, draws: int, seed: i
     pilot = pilot[np.isfinite(pilot).all(axis=1)]
     dim = x[0].size
     if len(pilot) < 10 * dim:
-        return Finding("normalisation", "inconclusive", judged=0.0, remark="too many coordinates, or samples not finite")
+        return Finding(
+            "normalisation", "inconclusive", judged=0.0, remark="too many coordinates, or samples not finite"
+        )
     bridge = _Student.about(pilot)
 
     def test(n: int, seed: int) -> list[Statistic] | None:

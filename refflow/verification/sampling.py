@@ -206,7 +206,9 @@ def _normality(z: np.ndarray, unsure: float) -> list[Statistic] | None:
     if unsure == 0.0:
         low, high = chi2.ppf(alpha / 2.0, n * dim) / (n * dim), chi2.isf(alpha / 2.0, n * dim) / (n * dim)
         mean = float(squares.mean()) / dim
-        found.append(Statistic("a relative deviation of the mean of |z|^2 from D", abs(mean - 1.0), max(high - 1.0, 1.0 - low)))
+        found.append(
+            Statistic("a relative deviation of the mean of |z|^2 from D", abs(mean - 1.0), max(high - 1.0, 1.0 - low))
+        )
     u = norm.cdf(z) - 0.5
     for i, j in pairs:
         product = u[:, i] * u[:, j]

@@ -117,8 +117,8 @@ def calls(
         return found.sample((n,)).reshape(n, *_event(found))
 
     return Calls(
-        whole.forward, whole.inverse, lambda x, c: _summed(at(held, c).log_prob(x), 1, len(x)), draw,
-        base_log_prob=lambda z, c: _summed(at(held, c).base_dist.log_prob(z), 1, len(z)), layers=whole.layers,
+        whole.forward, whole.inverse, lambda x, c: _rows(at(held, c).log_prob(x), len(x)), draw,
+        base_log_prob=lambda z, c: _rows(at(held, c).base_dist.log_prob(z), len(z)), layers=whole.layers,
     )  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def along(transform: Callable[[Any], Any], axes: int) -> Maps:
     def call(x: Any, context: Any) -> tuple[Any, Any]:
         t = transform(context)
         y = t(x)
-        return y, _summed(t.log_abs_det_jacobian(x, y), x.ndim - axes, len(x))
+        return y, _summed(t.log_abs_det_jacobian(x, y), axes - t.domain.event_dim, len(x))
 
     return call
 
@@ -152,7 +152,13 @@ def _inverted(transform: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda context: transform(context).inv
 
 
-def _summed(value: Any, batch: int, n: int) -> Any:
-    """Summed over all axes but the batch's; one number for all rows is taken for every row."""
-    found = value.reshape(*value.shape[:batch], -1).sum(-1) if value.ndim > batch else value
-    return found.expand(n) if found.ndim == 0 else found
+def _summed(value: Any, last: int, n: int) -> Any:
+    """Summed over the last axes, those of the event that the transform does not sum itself; one number for all rows is
+    taken for every row, as broadcasting does."""
+    found = value.sum(tuple(range(-min(last, value.ndim), 0))) if last > 0 and value.ndim else value
+    return found.expand(n) if found.ndim == 0 or found.shape == (1,) else found
+
+
+def _rows(value: Any, n: int) -> Any:
+    """Summed over all axes but the first."""
+    return value.reshape(n, -1).sum(-1)
