@@ -9,6 +9,7 @@ import numpy as np
 
 from refflow.modules import Module, arrays, bind, bind_arrays, parameters, tree_equal
 from refflow.verification.conditioning import cast, conditions, forward, unit
+from refflow.verification.guard import OutOfBudget
 from refflow.verification.points import into_box
 from refflow.verification.verdicts import Finding, LawViolation, Measured, judge
 
@@ -40,6 +41,8 @@ def shapes(f: Any, x: np.ndarray, context: Context = None) -> Finding:
         points = x[index]
         try:
             y, log_det = forward(f, points, None if context is None else context[index])
+        except OutOfBudget:
+            raise
         except Exception as error:  # whatever foreign code does where it expects another shape
             raise _violated("shapes", f"x of shape {points.shape}: {type(error).__name__}: {error}") from error
         batch = points.shape[: points.ndim - len(event)]
