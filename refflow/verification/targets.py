@@ -70,6 +70,10 @@ class Target:
     """The refflow bijection that it stands for: the laws read its layers and its numbers."""
     any_batch: bool = False
     """Whether it claims to take batches of no row, and of several axes."""
+    bulk: bool = False
+    """Whether a round trip to it is dear and many calls at once are cheap: points are then fixed beforehand."""
+    rounds: Callable[[Callable[["Target"], Any]], Any] | None = None
+    """(ask) -> its report, where `ask` (target) -> report is to be run on stand-ins (`rounds`); None: ask it itself."""
     remarks: tuple[str, ...] = ()
     """What the adapter has to say: what it left out, and why."""
 
