@@ -1,4 +1,4 @@
-"""Three ways to a Jacobian that know nothing of the map's own log-determinant.
+"""Four ways to a Jacobian that know nothing of the map's own log-determinant.
 
 Each takes a function of rows `(k, D) -> (k, M)` and one point `(D,)`, and returns the Jacobian `(M, D)` with an error
 for every entry. One point at a time: in a batch, a leak between rows would corrupt the Jacobian silently.
@@ -7,7 +7,7 @@ for every entry. One point at a time: in a batch, a leak between rows would corr
 | --- | --- | --- |
 | `complex_step` | code that runs on complex numbers | 1e-15 |
 | `ladder`: `scipy.differentiate.jacobian` from four initial steps | nothing | 1e-10, with a bound |
-| `extrapolated`: central differences at fixed steps | nothing, no answer before the next | EXTRA |
+| `extrapolated`: central differences at fixed steps | nothing; points known beforehand | below the ladder's |
 | `central`: `approx_derivative` of scipy.optimize, twice | nothing | 1e-7 |
 """
 
@@ -105,10 +105,11 @@ def extrapolated(f: RowFunction, x: np.ndarray) -> Jacobian:
     """Central differences at `HALVINGS` steps, each half the one before, extrapolated to step 0 (Richardson, 1911;
     Romberg's table): points that are known beforehand, for maps whose answers are slow to come but come in bulk.
 
-    T_k0 = (f(x + h_k) - f(x - h_k)) / 2 h_k,  T_km = T_k,m-1 + (T_k,m-1 - T_k-1,m-1) / (4^m - 1). The error of an entry
-    is its larger distance to the two entries before it, T_k-1,m and T_k,m-1, plus the rounding 2 eps (|f| + |J x|) / h_k.
-    Of all T_km the one whose error moves log|det J| least is taken, for all entries at once: one entry alone may agree
-    with its neighbours by chance.
+        T_k0 = (f(x + h_k) - f(x - h_k)) / 2 h_k,   T_km = T_k,m-1 + (T_k,m-1 - T_k-1,m-1) / (4^m - 1)
+
+    The error of an entry is its larger distance to the two before it, T_k-1,m and T_k,m-1, plus the rounding
+    2 eps (|f| + |J x|) / h_k. Of all T_km the one whose error moves log|det J| least is taken, for all entries of J at
+    once: one entry alone may agree with its neighbours by chance.
     """
     h = 2.0 ** -np.arange(2, 2 + HALVINGS)[:, None] * np.maximum(1.0, np.abs(x))
     size = np.abs(f(x[None])[0])[:, None]

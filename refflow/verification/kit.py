@@ -100,8 +100,9 @@ def verify(
     expected = _expected(expected_failures)
     chosen = _chosen(only)
     if found.rounds is not None:
-        asked = {"dtype": dtype, "level": level, "only": chosen, "expected_failures": expected, "seed": seed}
-        return found.rounds(lambda stand_in: verify(stand_in, timeout=timeout, **asked))  # type: ignore[no-any-return]
+        asked: dict[str, Any] = {"dtype": dtype, "level": level, "only": chosen, "expected_failures": expected}
+        report: Report = found.rounds(lambda stand_in: verify(stand_in, timeout=timeout, seed=seed, **asked))
+        return report
     guard = Guard(timeout)
     outcomes: list[Outcome] = []
     error = ""

@@ -15,7 +15,7 @@ TAIL = 2000
 
 
 def run(words: Sequence[str], timeout: float) -> None:
-    """Run the program to its end; raises TargetError if it cannot be started or fails, TargetTimeout if it takes longer.
+    """Run the program to its end; raises TargetError if it cannot be started or fails, TargetTimeout if it is too slow.
 
     It gets no input. What it prints is read and thrown away but for the last lines, which errors repeat. On a time-out,
     and on Ctrl-C, it is killed with all processes of its group.

@@ -62,7 +62,7 @@ def write_request(folder: Path, calls: Sequence[Call], event_shape: tuple[int, .
     """The calls as a request in a new folder."""
     folder.mkdir(parents=True)
     rows = {dtype: sum(call.rows for call in calls if call.dtype == dtype) for dtype in DTYPES}
-    listed = []
+    listed: list[dict[str, Any]] = []
     for dtype in DTYPES:
         first = 0
         for call in (call for call in calls if call.dtype == dtype):
@@ -123,7 +123,7 @@ def _call(folder: Path, total: dict[str, int], event: tuple[int, ...], width: in
 def read_response(folder: Path, calls: Sequence[Call], event_shape: tuple[int, ...]) -> list[Answer]:
     """The answers to the calls, in their order; raises TargetError for a response that does not fit the request."""
     errors = _errors(folder / "errors.txt", len(calls))
-    answers = []
+    answers: list[Answer] = []
     for dtype in DTYPES:
         own = [call for call in calls if call.dtype == dtype]
         total, first = sum(call.rows for call in own), 0
