@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 
 import refflow
 from refflow.errors import FileError, ShapeError, StructureError
+from refflow.modules import map_arrays
 from refflow.verification import jacobians
 from refflow.verification.exchange import export_request, import_response, program
 from refflow.verification.guard import TargetError, TargetTimeout
@@ -379,6 +379,29 @@ def test_rounds_find_what_asking_directly_finds(inverse):
     assert by_rounds.exit_code() == at_once.exit_code()
 
 
+def of_refflow(scale, drop=0.0):
+    """A coupling flow with weights of that scale; a share of a layer may be left out of the log_det of forward."""
+    flow = refflow.realnvp(2, layers=2, hidden=(4,), seed=0).bijection
+    rng = np.random.default_rng(5)
+    f = map_arrays(lambda a: scale * 0.5 * rng.standard_normal(a.shape) if a.dtype.kind == "f" else a, flow)
+
+    def forward(x):
+        y, log_det = f.forward(x)
+        return y, log_det - drop * f.bijections[0].forward(x)[1]
+
+    return forward, f.inverse
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0, 10.0])
+def test_log_determinants_are_judged_by_differences_at_fixed_steps(scale):
+    ask = {}
+    for drop in (0.0, 1.0):
+        connect, answer, _ = standing(*of_refflow(scale, drop))
+        ask[drop] = in_rounds(lambda target: refflow.verify(target, level="standard", only=["LD1"]), connect, answer)
+    assert ask[0.0].ok, ask[0.0]
+    assert ask[1.0].exit_code() == 1, ask[1.0]
+
+
 def test_few_rounds_are_enough():
     connect, answer, asked = standing()
     report = in_rounds(lambda target: refflow.verify(target, level="standard"), connect, answer)
@@ -457,6 +480,18 @@ def test_a_response_that_is_not_there_yet_changes_nothing(script, tmp_path):
     assert sorted(home.rglob("*")) == before
     serve(request, request.parent / "response", script())
     assert import_response(home) == home / "02" / "request"
+
+
+def test_an_export_of_what_does_not_fit_writes_nothing(tmp_path):
+    for wrong in (
+        {"level": "slow"},
+        {"only": ["XX"]},
+        {"dtypes": ["float16"]},
+        {"functions": ["log_prob"], "only": "RT1"},
+    ):
+        with pytest.raises(StructureError, match="expected"):
+            export_request(tmp_path / "offline", **{"event_shape": 2} | wrong)
+        assert not (tmp_path / "offline").exists()
 
 
 def test_an_export_needs_a_folder_of_its_own(tmp_path):
@@ -541,10 +576,16 @@ def test_faults_of_the_flow_in_c_are_caught(compiled, fault, caught):
 
 
 @needs_c
+@pytest.mark.parametrize("fault", range(1, 8))
+def test_faults_are_caught_in_one_precision_alone(compiled, fault):
+    assert refflow.verify(of_c(compiled(fault)), level="quick").exit_code() == 1
+
+
+@needs_c
 def test_the_flow_in_c_computes_what_it_says(compiled):
     flow = of_c(compiled(0))
     x = np.random.default_rng(0).standard_normal((5, 4))
     z, log_det = flow.forward(x)
     np.testing.assert_allclose(flow.log_prob(x), log_det - 0.5 * (z**2).sum(1) - 2.0 * np.log(2.0 * np.pi), rtol=1e-14)
     with pytest.raises(TargetError, match="this flow has no sample"):
-        replace(program(compiled(0), event_shape=4, functions=("sample",))).sample(3, 0)
+        program(compiled(0), event_shape=4, functions=("sample",)).sample(3, 0)

@@ -43,40 +43,25 @@ part them, do not remember answers to equal ones. Most faults that the checks fi
 A whole flow of 200 lines that does this is `examples/c_flow/flow.c`; `flow.jl` beside it sketches the same in Julia.
 
 Offline, where the program runs on another machine, `export_request` writes the first request into a folder,
-and `import_response` reads its response and returns the report, or the next request.
+and `import_response` reads its response and returns the report, or the next request. An exported request is also the
+way to run a program that fails by hand, in a debugger.
 """
 
-import json
 import shlex
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from refflow.errors import FileError, ShapeError, StructureError
-from refflow.verification.guard import TargetError
+from refflow.errors import StructureError
+from refflow.verification.offline import export_request, import_response
 from refflow.verification.processes import run
-from refflow.verification.report import Report
-from refflow.verification.requests import (
-    DRAWN,
-    DTYPES,
-    FUNCTIONS,
-    WITH_LOG,
-    WITH_VALUE,
-    Answer,
-    Call,
-    read_request,
-    read_response,
-    write_request,
-)
-from refflow.verification.rounds import Ledger, in_rounds, one_round
+from refflow.verification.programs import connected, described, width
+from refflow.verification.requests import Answer, Call, read_response, write_request
+from refflow.verification.rounds import in_rounds
 from refflow.verification.targets import Box, Target
-
-SETTINGS = "refflow-export-1"
-"""The version of an export's settings.json."""
 
 
 def program(
@@ -109,117 +94,23 @@ def program(
     the program cannot be started, fails, takes too long, or writes a response that does not fit the request.
     """
     words = _words(command)
-    described = _described(
-        name or Path(words[0]).name, event_shape, functions, context, domain, codomain, dtypes, to_base
-    )
+    flow = described(name or Path(words[0]).name, event_shape, functions, context, domain, codomain, dtypes, to_base)
 
     def answer(calls: Sequence[Call]) -> list[Answer]:
         with tempfile.TemporaryDirectory(prefix="refflow-", ignore_cleanup_errors=True) as folder:
             request, response = Path(folder, "request"), Path(folder, "response")
-            write_request(request, calls, described.event_shape, _width(described))
+            write_request(request, calls, flow.event_shape, width(flow))
             response.mkdir()
             places = {"{request}": str(request), "{response}": str(response)}
             run([_filled(word, places) for word in words], timeout)
-            return read_response(response, calls, described.event_shape)
+            return read_response(response, calls, flow.event_shape)
 
     def connect(one: Callable[[Call], Answer]) -> Target:
-        return _connected(described, functions, one)
+        return connected(flow, functions, one)
 
     return replace(
         connect(lambda call: answer([call])[0]),
         rounds=lambda ask: in_rounds(ask, connect, answer),
-    )
-
-
-def export_request(
-    folder: str | Path,
-    *,
-    event_shape: int | tuple[int, ...],
-    functions: Sequence[str] = ("forward", "inverse"),
-    context: np.ndarray | None = None,
-    domain: Box | None = None,
-    codomain: Box | None = None,
-    dtypes: Sequence[str] = ("float64",),
-    to_base: str | None = None,
-    name: str = "an offline program",
-    level: str = "standard",
-    only: Iterable[str] | None = None,
-    expected_failures: Mapping[str, str] | Iterable[str] | None = None,
-    seed: int = 0,
-) -> Path:
-    """Write the first request of a verification into a new folder; returns the folder `01/request` in it.
-
-    The program's answer belongs into `01/response`. Arguments are those of `program` and of `verify`; they are kept in
-    `settings.json`. Raises FileError if the folder is there and not empty.
-    """
-    home = Path(folder)
-    if home.exists() and (not home.is_dir() or any(home.iterdir())):
-        raise FileError(f"expected a new or empty folder, got {folder}: give another one")
-    _described(name, event_shape, functions, context, domain, codomain, dtypes, to_base)
-    flow = {"name": name, "event_shape": event_shape, "functions": list(functions), "domain": domain,
-            "codomain": codomain, "dtypes": list(dtypes), "to_base": to_base,
-            "context": None if context is None else np.asarray(context).tolist()}  # fmt: skip
-    asked = {"level": level, "only": None if only is None else [only] if isinstance(only, str) else sorted(only),
-             "expected_failures": _plain(expected_failures), "seed": seed}  # fmt: skip
-    home.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"schema": SETTINGS, "flow": flow, "verify": asked}, indent=1) + "\n"
-    (home / "settings.json").write_text(text, "utf-8")
-    found = import_response(home)
-    if isinstance(found, Report):
-        raise StructureError("expected checks that ask the program for something: it has none of what they need")
-    return found
-
-
-def import_response(folder: str | Path) -> Report | Path:
-    """Read what the program has answered so far: the report, or the folder of the next request (`02/request`, ...).
-
-    All requests and responses stay in the folder; reading them again gives the same. Raises FileError for a folder that
-    `export_request` did not write, TargetError for a response that is missing or does not fit its request: nothing is
-    changed then, and the response can be written again.
-    """
-    from refflow.verification.kit import verify
-
-    home = Path(folder)
-    settings = _settings(home / "settings.json")
-    given = settings["flow"]
-    context = None if given["context"] is None else np.array(given["context"], dtype=np.float64)
-    functions = given["functions"]
-    described = _described(**given | {"context": context, "event_shape": _shape(given["event_shape"])})
-    ledger = Ledger()
-    while (place := _round(home, ledger.requests + 1)).is_dir():
-        calls = read_request(place / "request")
-        try:
-            ledger.add(calls, read_response(place / "response", calls, described.event_shape))
-        except TargetError as error:
-            raise TargetError(f"{place / 'response'}: {error}") from error
-    report, wanted = one_round(
-        lambda target: verify(target, **settings["verify"]), lambda one: _connected(described, functions, one), ledger
-    )
-    if not wanted:
-        return replace(report, remarks=(ledger.summary(), *report.remarks))
-    unfinished = home / "unfinished"
-    write_request(unfinished / "request", wanted, described.event_shape, _width(described))
-    (unfinished / "response").mkdir()
-    return unfinished.rename(place) / "request"
-
-
-def _round(home: Path, number: int) -> Path:
-    return home / f"{number:02d}"
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text("utf-8"))
-        if found["schema"] != SETTINGS:
-            raise ValueError(f"schema {found['schema']!r}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FileError(f"expected a folder of refflow's with settings.json, got {path.parent}: {error}") from error
-    return found  # type: ignore[no-any-return]
-
-
-def _plain(expected: Mapping[str, str] | Iterable[str] | None) -> dict[str, str] | None:
-    return (
-        None if expected is None else dict(expected) if isinstance(expected, Mapping) else dict.fromkeys(expected, "")
     )
 
 
@@ -237,67 +128,6 @@ def _filled(word: str, places: Mapping[str, str]) -> str:
     for place, path in places.items():
         word = word.replace(place, path)
     return word
-
-
-def _shape(event_shape: Any) -> tuple[int, ...]:
-    return (int(event_shape),) if isinstance(event_shape, int | np.integer) else tuple(int(n) for n in event_shape)
-
-
-def _width(target: Target) -> int:
-    return 0 if target.context is None else int(target.context.shape[1])
-
-
-def _described(
-    name: str, event_shape: Any, functions: Sequence[str], context: np.ndarray | None, domain: Box | None,
-    codomain: Box | None, dtypes: Sequence[str], to_base: str | None,
-) -> Target:  # fmt: skip
-    """The target but for its functions; raises StructureError or ShapeError for what does not fit."""
-    shape = _shape(event_shape)
-    if not shape or min(shape) < 1:
-        raise ShapeError(f"expected event_shape as numbers of at least 1, got {event_shape!r}")
-    for what, given, known in (("functions", functions, FUNCTIONS), ("dtypes", dtypes, DTYPES)):
-        if isinstance(given, str) or not given or not set(given) <= set(known):
-            raise StructureError(f"expected {what} of {', '.join(known)}, got {given!r}")
-    rows = None if context is None else np.asarray(context, dtype=np.float64)
-    if rows is not None and (rows.ndim != 2 or 0 in rows.shape):
-        raise ShapeError(f"expected context as rows (M, C), got an array of shape {rows.shape}")
-    return Target(
-        name, shape, context=rows, domain=None if domain is None else (domain[0], domain[1]),
-        codomain=None if codomain is None else (codomain[0], codomain[1]), dtypes=tuple(dtypes), to_base=to_base,
-        bulk=True,
-    )  # fmt: skip
-
-
-def _connected(described: Target, functions: Sequence[str], one: Callable[[Call], Answer]) -> Target:
-    """The target whose functions are answered by `one`, a call at a time."""
-    found: dict[str, Any] = {name: _function(described, name, one) for name in functions}
-    connected = replace(described, **found)
-    return replace(connected, cast=lambda dtype: connected)
-
-
-def _function(described: Target, name: str, one: Callable[[Call], Answer]) -> Callable[..., Any]:
-    def asked(*given: Any) -> Any:
-        call = _drawn(described, name, *given) if name in DRAWN else _evaluated(described, name, *given)
-        answer = one(call)
-        if answer.error:
-            raise TargetError(answer.error)
-        parts = [np.array(a) for a, has in ((answer.value, WITH_VALUE), (answer.log, WITH_LOG)) if name in has]
-        return tuple(parts) if len(parts) == 2 else parts[0]
-
-    return asked
-
-
-def _evaluated(described: Target, name: str, x: np.ndarray, context: np.ndarray | None = None) -> Call:
-    given = np.asarray(x)
-    if given.dtype.name not in DTYPES or given.ndim < 1 or given.shape[1:] != described.event_shape:
-        raise TargetError(f"a program is asked at float64 or float32 of shape (n, *{described.event_shape})")
-    dtype = given.dtype.name if given.dtype.name in described.dtypes else described.dtypes[0]
-    return Call(name, dtype, len(given), given.astype(dtype), None if context is None else np.asarray(context, dtype))
-
-
-def _drawn(described: Target, name: str, n: int, seed: int, context: np.ndarray | None = None) -> Call:
-    dtype = described.dtypes[0]
-    return Call(name, dtype, int(n), None, None if context is None else np.asarray(context, dtype), int(seed))
 
 
 __all__ = ["export_request", "import_response", "program"]

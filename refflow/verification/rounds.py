@@ -3,8 +3,8 @@
 The checks call a target whenever they like. A `Recorder` stands in for it: a call whose answer is known gets it, any
 other gets NaN and is written down. Then the checks run again with those answers known, and so on until nothing new is
 asked; only the last run counts. The NaN carry a mark, the second highest bit of the mantissa, which sums and products
-hand on: a call whose input has it depends on an unknown answer, and is not written down before its input is known. A mark
-that gets lost costs a superfluous call, never a wrong result: in the last run no NaN of this kind is left.
+hand on: a call whose input has it depends on an unknown answer, and is not written down before its input is known. A
+mark that gets lost costs a superfluous call, never a wrong result: in the last run no NaN of this kind is left.
 
 The first unknown call of a run has a true input, so every round settles at least that one, and the rounds end. A round
 asks equal calls as often as the checks do, and each time gets an answer of its own: what differs between them is seen.
