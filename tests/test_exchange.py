@@ -266,6 +266,14 @@ def test_a_program_with_a_context_and_samples(script):
     assert log_det.tolist() == [0.0]
 
 
+def test_what_verify_is_told_besides_holds_in_rounds_too(script):
+    context = np.full((1, 1), 0.5)
+    report = refflow.verify(program(script(), event_shape=2), context=context, name="sinh", only=["RT1"], level="quick")
+    assert report.ok, report
+    assert report.target == "sinh"
+    assert report.checks[0].worst_input["context"] == [0.5]
+
+
 @pytest.mark.parametrize(
     ("after", "said"),
     [

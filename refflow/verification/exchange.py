@@ -59,6 +59,7 @@ from refflow.errors import StructureError
 from refflow.verification.offline import export_request, import_response
 from refflow.verification.processes import run
 from refflow.verification.programs import connected, described, width
+from refflow.verification.report import Report
 from refflow.verification.requests import Answer, Call, read_response, write_request
 from refflow.verification.rounds import in_rounds
 from refflow.verification.targets import Box, Target
@@ -96,7 +97,7 @@ def program(
     words = _words(command)
     flow = described(name or Path(words[0]).name, event_shape, functions, context, domain, codomain, dtypes, to_base)
 
-    def answer(calls: Sequence[Call]) -> list[Answer]:
+    def answer(flow: Target, calls: Sequence[Call]) -> list[Answer]:
         with tempfile.TemporaryDirectory(prefix="refflow-", ignore_cleanup_errors=True) as folder:
             request, response = Path(folder, "request"), Path(folder, "response")
             write_request(request, calls, flow.event_shape, width(flow))
@@ -105,13 +106,11 @@ def program(
             run([_filled(word, places) for word in words], timeout)
             return read_response(response, calls, flow.event_shape)
 
-    def connect(one: Callable[[Call], Answer]) -> Target:
-        return connected(flow, functions, one)
+    def rounds(flow: Target, ask: Callable[[Target], Report]) -> Report:
+        alone = replace(flow, rounds=None)
+        return in_rounds(ask, lambda one: connected(alone, functions, one), lambda calls: answer(flow, calls))
 
-    return replace(
-        connect(lambda call: answer([call])[0]),
-        rounds=lambda ask: in_rounds(ask, connect, answer),
-    )
+    return replace(connected(flow, functions, lambda call: answer(flow, [call])[0]), rounds=rounds)
 
 
 def _words(command: str | Sequence[str]) -> list[str]:

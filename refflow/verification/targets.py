@@ -72,8 +72,8 @@ class Target:
     """Whether it claims to take batches of no row, and of several axes."""
     bulk: bool = False
     """Whether a round trip to it is dear and many calls at once are cheap: points are then fixed beforehand."""
-    rounds: Callable[[Callable[["Target"], Any]], Any] | None = None
-    """(ask) -> its report, where `ask` (target) -> report is to be run on stand-ins (`rounds`); None: ask it itself."""
+    rounds: Callable[["Target", Callable[["Target"], Any]], Any] | None = None
+    """(target, ask) -> the report, where `ask` (target) -> report is run on stand-ins for it; None: ask it itself."""
     remarks: tuple[str, ...] = ()
     """What the adapter has to say: what it left out, and why."""
 
@@ -98,4 +98,5 @@ class Target:
             fresh=None if (fresh := self.fresh) is None else lambda: fresh().turned(),
             modes={},
             module=None,
+            rounds=None,
         )  # fmt: skip

@@ -28,7 +28,7 @@ def recognise(obj: Any, *, name: str | None = None, **given: Any) -> Target:
     if obj is None:
         return functions.target(asked, told)
     if isinstance(obj, Target):
-        return replace(obj, **told)
+        return replace(obj, name=name or obj.name, **told)
     for adapter in ADAPTERS:
         if adapter.matches(obj):
             found: Target = adapter.target(obj, asked)
