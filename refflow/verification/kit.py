@@ -111,6 +111,10 @@ def verify(
     )  # fmt: skip
     expected = _expected(expected_failures)
     chosen = _chosen(only)
+    if found.rounds is not None:
+        asked: dict[str, Any] = {"dtype": dtype, "level": level, "only": chosen, "expected_failures": expected}
+        report: Report = found.rounds(found, lambda stand_in: verify(stand_in, timeout=timeout, seed=seed, **asked))
+        return report
     guard = Guard(timeout)
     outcomes: list[Outcome] = []
     error, figures = "", {}
