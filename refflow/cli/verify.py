@@ -166,7 +166,7 @@ def _quietly(ask: Ask, asked: dict[str, Any]) -> Any:
 def _replayed(ask: Ask, asked: dict[str, Any], path: Path) -> int:
     """Ask again what failed in a report; 1 if anything still fails."""
     from refflow.cli.quiet import to_stderr
-    from refflow.verification.replay import replay
+    from refflow.verification.replaying import replay
     from refflow.verification.report import read_report
 
     report = read_report(path.read_text())
