@@ -454,6 +454,33 @@ class _(refflow.Flow):
         return super().log_prob(x, context) - 2.0 * self.bijection.forward(x, context)[1]
 
 
+@fault("log_prob is the mean of the batch", laws.density_rows, SMALL, POINTS)
+class _(refflow.Flow):
+    def log_prob(self, x, context=None):
+        found = super().log_prob(x, context)
+        return np.full_like(found, np.mean(found))
+
+
+@fault("decode at another temperature", laws.coding, SMALL, POINTS)
+class _(refflow.Flow):
+    def decode(self, z, context=None):
+        return super().decode(0.97 * z, context)
+
+
+@fault("samples cut off at 2", laws.samples_follow_base, SMALL, POINTS)
+class _(refflow.Flow):
+    def sample(self, n, context=None, *, seed, chunks=None):
+        z = self.encode(super().sample(n, context, seed=seed), context)
+        return self.decode(np.clip(z, -2.0, 2.0), context)
+
+
+@fault("samples with one coordinate's noise for both", laws.stein, SMALL, POINTS)
+class _(refflow.Flow):
+    def sample(self, n, context=None, *, seed, chunks=None):
+        z = self.encode(super().sample(n, context, seed=seed), context)
+        return self.decode(z[:, :1] * np.array([1.0, 0.5]), context)
+
+
 @fault("samples at temperature 0.9", laws.samples_follow_density, SMALL, POINTS)
 class _(refflow.Flow):
     def sample(self, n, context=None, *, seed, chunks=None):
@@ -477,7 +504,7 @@ class _(refflow.Flow):
         return self.sample_and_log_prob(n, context, seed=seed)[0]
 
 
-@fault("the sample's log-density without its log-determinant", laws.sampling, SMALL, POINTS)
+@fault("the sample's log-density without its log-determinant", laws.sampled_density, SMALL, POINTS)
 class _(refflow.Flow):
     def sample_and_log_prob(self, n, context=None, *, seed, chunks=None):
         x, _ = super().sample_and_log_prob(n, context, seed=seed)

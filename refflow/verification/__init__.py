@@ -3,7 +3,12 @@
     laws            of values: round trip, antisymmetry, chain, precision, continuity, onto
     determinants    of log-determinants: against the complex step and SciPy's differences
     structure       of rows: shapes, dtypes, memory, repeatability, independence
-    densities       of flows: change of variables, sampling, mass
+    densities       of log-densities: change of variables, row by row
+    masses          of their integral: quadrature, and a bridge to a density of mass 1
+    sampling        of samples: their seed, and that they follow the base and the density
+    history         of memory: what was asked before, and parameters that change
+    gradients       of a target's own differentiation
+    bounds          when a statistic is a fault
     conditioning    how much rounding may move a result
     verdicts        when an error is a fault
     jacobians       derivatives that know nothing of the map's own log-determinant
@@ -23,7 +28,7 @@ from refflow.errors import ShapeError
 from refflow.flow import Flow
 from refflow.verification.cases import parametrize_with_checks
 from refflow.verification.conditioning import Conditions, conditions, forward, turned
-from refflow.verification.densities import change_of_variables, normalisation, samples_follow_density, sampling
+from refflow.verification.densities import change_of_variables, coding, density_rows
 from refflow.verification.determinants import log_det_autodiff, log_det_central, log_det_complex_step, log_det_ladder
 from refflow.verification.jacobians import Jacobian, central, complex_step, ladder
 from refflow.verification.laws import (
@@ -35,8 +40,16 @@ from refflow.verification.laws import (
     precision,
     round_trip,
 )
+from refflow.verification.masses import normalisation
 from refflow.verification.replaying import Replayed, replay
 from refflow.verification.report import Outcome, Report, read_report
+from refflow.verification.sampling import (
+    sampled_density,
+    samples_follow_base,
+    samples_follow_density,
+    sampling,
+    stein,
+)
 from refflow.verification.structure import (
     batching,
     dtypes,
@@ -58,7 +71,10 @@ BIJECTION_LAWS: tuple[Law, ...] = (
 )  # fmt: skip
 """What every map obeys at points of its domain, in the order asked: the plainest fault is named first."""
 
-FLOW_LAWS: tuple[Law, ...] = (change_of_variables, sampling, normalisation, samples_follow_density)
+FLOW_LAWS: tuple[Law, ...] = (
+    density_rows, change_of_variables, coding, sampling, sampled_density, normalisation, samples_follow_base,
+    samples_follow_density, stein,
+)  # fmt: skip
 """What every flow obeys besides."""
 
 SLOW_ROWS = 2
@@ -147,10 +163,12 @@ __all__ = [
     "chain_additivity",
     "change_of_variables",
     "check_laws",
+    "coding",
     "complex_step",
     "conditions",
     "continuity",
     "double_inverse",
+    "density_rows",
     "dtypes",
     "ladder",
     "log_det_autodiff",
@@ -169,7 +187,10 @@ __all__ = [
     "replay",
     "round_trip",
     "row_independence",
+    "sampled_density",
+    "samples_follow_base",
     "samples_follow_density",
     "sampling",
     "shapes",
+    "stein",
 ]

@@ -10,9 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from refflow.verification import determinants, laws, structure
+from refflow.verification import densities, determinants, gradients, history, laws, masses, structure
 from refflow.verification.conditioning import turned
 from refflow.verification.points import Points
+from refflow.verification.sampling import (
+    sampled_density,
+    samples_follow_base,
+    samples_follow_density,
+    sampling,
+    stein,
+)
 from refflow.verification.targets import Target
 from refflow.verification.verdicts import Finding, LawViolation
 
@@ -160,6 +167,41 @@ def exact_log_det(run: Run) -> Finding:
     return worst(found)
 
 
+def of_data(ask: Callable[..., Finding], statistical: bool = False, **more: Any) -> Callable[[Run], Finding]:
+    """The check that asks a law of densities, at points of the data; `statistical`: with the level's draws."""
+
+    def check(run: Run) -> Finding:
+        side = run.turned() if run.target.to_base == "inverse" else run
+        given = more | ({"draws": run.level.draws, "seed": run.seed} if statistical else {})
+        return ask(side.target, side.points.x, side.points.context, **given)
+
+    return check
+
+
+def in_turns(*asks: Callable[..., Finding]) -> Callable[[Run], Finding]:
+    """The check that asks laws of a target with all its sides, at a few rows of each."""
+
+    def check(run: Run) -> Finding:
+        few = run.few(run.level.differentiated)
+        return worst([ask(few.target, few.points, run.seed) for ask in asks])
+
+    return check
+
+
+def mass(run: Run) -> Finding:
+    """Normalisation, in three dimensions by quadrature where there is time."""
+    dims = 3 if run.level.name == "deep" else 2
+    return of_data(masses.normalisation, True, quadrature=dims)(run)
+
+
+def samples(run: Run) -> Finding:
+    """The seed, and where draws are asked for, what they follow."""
+    asks = [of_data(sampling)]
+    if run.level.draws and (run.variant != "float32" or "float64" not in run.target.dtypes):
+        asks += [of_data(samples_follow_base, True), of_data(samples_follow_density, True)]
+    return worst([ask(run) for ask in asks])
+
+
 CHECKS: tuple[Check, ...] = (
     Check(
         "SH", "y has the shape of x, and log_det one number a row, for many rows and for one",
@@ -185,5 +227,20 @@ CHECKS: tuple[Check, ...] = (
           needs=("forward|inverse",), after=("SH",)),
     Check("PR", "every precision computes the same numbers within its own rounding", both(law(laws.precision)),
           needs=("forward|inverse",), after=("SH", "DE")),
+    Check("ME", "an answer depends neither on what was asked before nor on parameters of before",
+          in_turns(history.history, history.parameter_change), needs=("forward|inverse|log_prob",), after=("SH", "DE"),
+          hint="something is kept from an earlier call: a cache, a statistic, a mode"),
+    Check("LP", "log_prob(x) = log p_Z(f(x)) + log_det of f, row by row, and so for samples",
+          all_of(of_data(densities.density_rows), of_data(densities.change_of_variables),
+                 of_data(sampled_density)), needs=("log_prob",), after=("SH", "DE")),
+    Check("GR", "the target's own derivatives are those of its values, and numbers",
+          in_turns(gradients.gradients, gradients.parameter_gradients), after=("SH", "DE"), precisions="widest",
+          needs=("gradient|jacobian|inverse_jacobian|parameter_gradient",)),
+    Check("NM", "the integral of exp(log_prob) is 1", mass, needs=("log_prob", "sample"), after=("SH", "DE"),
+          level="standard", precisions="widest"),
+    Check("SA", "samples depend on their seed alone, are new rows, and follow the base and the density", samples,
+          needs=("sample|sample_and_log_prob",), after=("SH", "DE")),
+    Check("SN", "samples obey Stein's identity of log_prob, with finite shifts", of_data(stein, True),
+          needs=("log_prob", "sample"), after=("SH", "DE"), level="standard", precisions="widest"),
 )  # fmt: skip
 """In the order asked: the plainest fault is named first."""

@@ -1,205 +1,327 @@
-r"""The laws of a flow: its density is the one that its map and its base make, it has mass 1, and samples follow it.
+r"""The laws of a density: it is the one that its map and its base make, row by row.
 
-Each takes a flow (any object with `log_prob`, `sample`, `sample_and_log_prob`, `encode`, `decode` as `refflow.Flow` has
-them), rows x and, for conditional flows, `context`. The last two integrate over the plane, so they decide nothing in
-more than two dimensions.
+    log p(x) = log p_Z(f(x)) + log|det df/dx|                                          (1)
+
+Each law takes a `refflow.Flow` or a `Target` with `log_prob`, rows x and, for conditional ones, `context`. A target
+that does not say which of its maps leads to the base is asked both ways, and the one that fits (1) better is taken.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from refflow.flow import Flow
-from refflow.verification.conditioning import conditions, derivatives, forward
-from refflow.verification.jacobians import INCONCLUSIVE, SAFETY
+from refflow.verification.adapters import refflow_flows
+from refflow.verification.adapters.given import Given
+from refflow.verification.conditioning import Conditions, cast, conditions, derivatives, forward, unit
+from refflow.verification.guard import OutOfBudget, TargetError, TargetTimeout
+from refflow.verification.targets import Target
 from refflow.verification.verdicts import Finding, LawViolation, Measured, judge
 
 Context = np.ndarray | None
 
-MASS_FLOOR = 1e-12
-"""The error granted to sums of some 10^5 products in float64."""
+CHUNK = 1 << 16
+"""Rows of one call, so that a large question takes neither all memory nor the time limit of a call."""
 
-FALSE_ALARM = 1e-9
-"""The probability with which a correct sampler fails `samples_follow_density`."""
 
-DRAWS = 20_000
+def as_target(f: Any, context: Context = None) -> Target:
+    """A flow of refflow as a target; a target as it is, its map to the base forward."""
+    if isinstance(f, Target):
+        return f.turned() if f.to_base == "inverse" else f
+    return refflow_flows.target(f, Given(None, f.event_shape, context, None, None))
+
+
+def at(function: Callable[..., Any], x: np.ndarray, context: Context = None) -> Any:
+    """function(x) or function(x, context)."""
+    with np.errstate(all="ignore"):
+        return function(x) if context is None else function(x, context)
+
+
+def log_density(target: Target, x: np.ndarray, context: Context = None) -> np.ndarray:
+    """log_prob of many rows, in float64, `CHUNK` at a time."""
+    parts = [np.s_[i : i + CHUNK] for i in range(0, len(x), CHUNK)]
+    found = [at(target.log_prob, x[s], None if context is None else context[s]) for s in parts]  # type: ignore[arg-type]
+    return np.concatenate([np.asarray(a, dtype=np.float64).reshape(len(x[s])) for a, s in zip(found, parts, strict=True)])
+
+
+def normal(z: np.ndarray) -> np.ndarray:
+    """log N(z; 0, I) of rows."""
+    flat = np.asarray(z, dtype=np.promote_types(z.dtype, np.float64)).reshape(len(z), -1)
+    return np.asarray(-0.5 * np.sum(flat**2, axis=1) - 0.5 * flat.shape[1] * math.log(2.0 * math.pi))
+
+
+def base_density(target: Target, z: np.ndarray, context: Context = None) -> np.ndarray:
+    """log p_Z of rows, in float64; the standard normal's where the target does not tell its own."""
+    if target.base_log_prob is None:
+        return normal(z)
+    try:
+        return np.asarray(at(target.base_log_prob, z, context), dtype=np.float64)
+    except (TargetTimeout, OutOfBudget):
+        raise
+    except Exception:  # most bases have no context
+        if context is None:
+            raise
+        return np.asarray(at(target.base_log_prob, z), dtype=np.float64)
+
+
+def oriented(target: Target, x: np.ndarray, context: Context = None) -> Target | None:
+    """The target with forward leading to the base: as it says, else the way that fits (1) better; None without a map."""
+    if target.to_base is not None or target.log_prob is None:
+        return target if target.forward is not None else None
+    ways = [way for way in (target, target.turned()) if way.forward is not None]
+    if len(ways) < 2:
+        return ways[0] if ways else None
+    return min(ways, key=lambda way: _misfit(way, x, context))
+
+
+def _misfit(way: Target, x: np.ndarray, context: Context) -> float:
+    try:
+        error = np.abs(np.asarray(at(way.log_prob, x, context)) - sum(_parts(way, x, context)[1:]))  # type: ignore[arg-type]
+    except (TargetTimeout, OutOfBudget):
+        raise
+    except (TargetError, ValueError):  # events of another shape, points outside a domain
+        return float("inf")
+    return float(np.median(np.where(np.isfinite(error), error, np.inf)))
+
+
+def _parts(target: Target, x: np.ndarray, context: Context) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """z, log p_Z(z) and log_det at x."""
+    z, log_det = forward(target, x, context)
+    return z, base_density(target, z, context), np.asarray(log_det, dtype=np.float64).reshape(len(x))
+
+
+def scales(target: Target, x: np.ndarray, context: Context) -> Conditions:
+    """The condition scales of the map to the base: of its layers, where it is a module."""
+    return conditions(target if target.module is None else target.module, x, context)
 
 
 @np.errstate(all="ignore")
-def change_of_variables(flow: Flow, x: np.ndarray, context: Context = None) -> Finding:
-    """log_prob(x) = log p_Z(f(x)) + log|det df/dx|, encode = f and decode = f^-1."""
+def density_rows(f: Any, x: np.ndarray, context: Context = None) -> Finding:
+    """log_prob gives one number a row, NaN at a row with a NaN, and the same number whatever rows come with it."""
+    target = as_target(f, context)
+    log_p = np.asarray(at(target.log_prob, x, context))  # type: ignore[arg-type]
+    if log_p.shape != (len(x),):
+        raise _violated("density_rows", f"x of shape {x.shape}: log_prob has shape {log_p.shape}")
+    if np.isnan(log_p).all():
+        raise _violated("density_rows", "log_prob is NaN at every row")
+    _narrower(target, x, context, log_p)
+    _nan_row(target, x, context)
+    way = None if target.forward is None and target.inverse is None else oriented(target, x, context)
+    _outside(way or target, x, context)
+    return judge("density_rows", _alone, target, x, context)
 
-    def measure(flow: Any, x: np.ndarray, context: Context) -> Measured:
-        with np.errstate(all="ignore"):
-            prepared = flow.prepare_context(context)
-            z, log_det = forward(flow.bijection, x, prepared)
-            parts = flow.base.log_prob(z), log_det
-            error = np.abs(flow.log_prob(x, context).astype(float) - (parts[0].astype(float) + parts[1]))
-            encoded = np.abs(flow.encode(x, context).astype(float) - z).reshape(len(x), -1)
-            back = flow.decode(z, context).astype(float) - flow.bijection.inverse(z, prepared)[0]
-        size = np.abs(parts[0]) + np.abs(parts[1]) + x[0].size
-        error = np.column_stack([error, encoded, np.abs(back).reshape(len(x), -1)])
-        kappa = np.column_stack([size, 1.0 + np.abs(z).reshape(len(x), -1), 1.0 + np.abs(x).reshape(len(x), -1)])
-        return Measured(error, kappa, np.isfinite(error).all(axis=1) & np.isfinite(size))
 
-    return judge("change_of_variables", measure, flow, x, context)
+def _alone(target: Target, x: np.ndarray, context: Context) -> Measured:
+    """The log-densities of rows together against those of each row alone."""
+    together = np.asarray(at(target.log_prob, x, context), dtype=np.float64)  # type: ignore[arg-type]
+    single = [at(target.log_prob, x[i : i + 1], None if context is None else context[i : i + 1]) for i in range(len(x))]  # type: ignore[arg-type]
+    error = difference(together, np.concatenate([np.asarray(a, dtype=np.float64).reshape(1) for a in single]))
+    if target.forward is None or (way := oriented(target, x, context)) is None:
+        slope = np.abs(slopes(lambda p, c: at(target.log_prob, p, c), x, context, box=target.domain))  # type: ignore[arg-type]
+        kappa = np.abs(together) + x[0].size + np.sum(slope * np.abs(x).reshape(len(x), -1), axis=1)
+        return Measured(error[:, None], kappa[:, None], np.isfinite(together) & np.isfinite(kappa))
+    kappa, conclusive = _kappa(way, x, context)
+    return Measured(error[:, None], kappa[:, None], conclusive & np.isfinite(together))
+
+
+def _narrower(target: Target, x: np.ndarray, context: Context, log_p: np.ndarray) -> None:
+    """Fewer digits than the map gives for the same rows are lost, not saved."""
+    if target.forward is not None and target.to_base is not None:
+        kind = np.asarray(forward(target, x, context)[0]).dtype
+        if np.finfo(log_p.dtype).eps > max(np.finfo(x.dtype).eps, np.finfo(kind).eps):
+            raise _violated("density_rows", f"x of {x.dtype}: log_prob is {log_p.dtype}, z {kind}")
+
+
+def _nan_row(target: Target, x: np.ndarray, context: Context) -> None:
+    points = np.array(x)
+    points[0].reshape(-1)[-1] = np.nan
+    try:
+        log_p = np.asarray(at(target.log_prob, points, context))  # type: ignore[arg-type]
+    except (TargetTimeout, OutOfBudget):
+        raise
+    except Exception:  # refusing NaN is an answer too
+        return
+    if np.isfinite(log_p.reshape(len(x), -1)[0]).all():
+        raise _violated("density_rows", f"a row with a NaN has log_prob {float(log_p.reshape(-1)[0]):.6g}")
+
+
+def _outside(target: Target, x: np.ndarray, context: Context) -> None:
+    """Outside the box that the target says its data lie in, no density: minus infinity, NaN, or an exception."""
+    box = target.domain
+    for end, sign in zip(box or (), (-1.0, 1.0), strict=False):
+        if not np.isfinite(end):
+            continue
+        points = np.array(x[:2])
+        points.reshape(len(points), -1)[:, 0] = end + sign * max(1.0, abs(end))
+        try:
+            log_p = np.asarray(at(target.log_prob, points, None if context is None else context[:2]))  # type: ignore[arg-type]
+        except (TargetTimeout, OutOfBudget):
+            raise
+        except Exception:  # an exception says it best
+            continue
+        if np.isfinite(log_p).any():
+            raise _violated("density_rows", f"x = {points[0].tolist()}, outside ({box[0]:g}, {box[1]:g})")  # type: ignore[index]
+
+
+def _violated(law: str, where: str) -> LawViolation:
+    return LawViolation(law, float("inf"), 0.0, where)
 
 
 @np.errstate(all="ignore")
-def sampling(flow: Flow, x: np.ndarray, context: Context = None) -> Finding:
-    """sample is repeatable by its seed and does not repeat itself; the log-density that comes with a sample is its
-    log_prob."""
+def change_of_variables(f: Any, x: np.ndarray, context: Context = None) -> Finding:
+    """log_prob(x) = log p_Z(f(x)) + log|det df/dx|.
 
-    def draw(seed: int) -> tuple[np.ndarray, np.ndarray, Context]:
-        with np.errstate(all="ignore"):
-            if context is None:
-                return *flow.sample_and_log_prob(16, seed=seed), None
-            points, log_p = flow.sample_and_log_prob(3, context, seed=seed)
-            rows = np.broadcast_to(context, (*log_p.shape, context.shape[-1]))
-        return points.reshape(-1, *x.shape[1:]), log_p.ravel(), np.array(rows).reshape(-1, context.shape[-1])
-
-    points, log_p, rows = draw(1)
-    again = flow.sample(16, seed=1) if context is None else flow.sample(3, context, seed=1)
-    if not np.array_equal(again.reshape(points.shape), points, equal_nan=True):
-        raise LawViolation("sampling", float("inf"), 0.0, "sample and sample_and_log_prob of one seed")
-    if len(np.unique(points.reshape(len(points), -1), axis=0)) < len(points) or np.array_equal(points, draw(2)[0]):
-        raise LawViolation("sampling", float("inf"), 0.0, "repeated samples")
-
-    def measure(_: Any, points: np.ndarray, rows: Context) -> Measured:
-        with np.errstate(all="ignore"):
-            error = np.abs(flow.log_prob(points, rows).astype(float) - given)
-        scales = conditions(flow.bijection, points, flow.prepare_context(rows))
-        size = np.abs(given) + _base_slope(flow, points, rows, scales.value, scales.round_trip)
-        return Measured(error[:, None], (size + scales.antisymmetry)[:, None], scales.conclusive(points.dtype))
-
-    given = log_p.astype(float)
-    if not np.isfinite(points).all():
-        return Finding("sampling", "inconclusive", judged=0.0)
-    return judge("sampling", measure, None, points, rows, elsewhere=False)  # other draws are other points
+    A base that is not known is taken for a standard normal if that fits, or if it fits but for a fault that has a name
+    (`likeliest_cause`); else nothing is decided.
+    """
+    target = oriented(as_target(f, context), x, context)
+    if target is None:
+        return Finding("change_of_variables", "inconclusive", judged=0.0, remark="the map to the base is not given")
+    try:
+        found = judge("change_of_variables", _formula, target, x, context)
+    except LawViolation as violation:
+        cause = likeliest_cause(target, x, context)
+        if target.base_log_prob is None and not cause:
+            remark = "log_prob - log_det is no standard normal of z: give base_log_prob"
+            return Finding("change_of_variables", "inconclusive", judged=0.0, remark=remark)
+        raise _with(violation, cause) from None
+    if found.status == "pass" and (cause := _base_constant(target, x, context)):
+        raise LawViolation("change_of_variables", float("inf"), 0.0, cause)
+    return found
 
 
-def _base_slope(flow: Flow, x: np.ndarray, context: Context, value: np.ndarray, back: np.ndarray) -> np.ndarray:
-    """|grad log p_Z . dz| for latents moved by what f loses: its own rounding and that of the round trip."""
-    prepared = flow.prepare_context(None if context is None else context.astype(float))
-    z = forward(flow.bijection, x.astype(float), prepared)[0]
-    h = 1e-6 * np.maximum(1.0, np.abs(z))
-    flat, steps = z.reshape(len(z), -1), h.reshape(len(z), -1)
-    slope = np.empty_like(flat)
-    for i in range(flat.shape[1]):
-        move = np.zeros_like(flat)
-        move[:, i] = steps[:, i]
-        up, down = (flow.base.log_prob((flat + s * move).reshape(z.shape)) for s in (1.0, -1.0))
-        slope[:, i] = (up - down) / (2.0 * steps[:, i])
-    scales = value + np.abs(_image(flow, x, context, back))
-    return np.asarray(np.sum(np.abs(slope) * scales, axis=1))
+def _with(violation: LawViolation, cause: str) -> LawViolation:
+    where = violation.worst + (f": {cause}" if cause else "")
+    return LawViolation(violation.law, violation.statistic, violation.tolerance, where, violation.row, violation.judged)
 
 
-def _image(flow: Flow, x: np.ndarray, context: Context, back: np.ndarray) -> np.ndarray:
-    """|J| times the round trip's scale, J by the complex step."""
-    prepared = flow.prepare_context(None if context is None else context.astype(float))
-    jacobian = derivatives(flow.bijection, x.astype(float), prepared)[0]
+def _formula(target: Target, x: np.ndarray, context: Context) -> Measured:
+    log_p = np.asarray(at(target.log_prob, x, context), dtype=np.float64).reshape(len(x))  # type: ignore[arg-type]
+    _, base, log_det = _parts(target, x, context)
+    kappa, conclusive = _kappa(target, x, context)
+    return Measured(difference(log_p, base + log_det)[:, None], kappa[:, None], conclusive & np.isfinite(base + log_det))
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """|a - b|, 0 where both are the same infinity."""
+    with np.errstate(invalid="ignore"):
+        return np.where(a == b, 0.0, np.abs(np.asarray(a, dtype=np.float64) - b))
+
+
+def _kappa(target: Target, x: np.ndarray, context: Context) -> tuple[np.ndarray, np.ndarray]:
+    """How much rounding may move (1): its two terms, the scales of z through the base's slope, that of log_det."""
+    found = scales(target, x, context)
+    _, base, log_det = _parts(target, x, context)
+    size = np.abs(base) + np.abs(log_det) + x[0].size + found.log_det
+    kappa = size + np.sum(np.abs(base_slopes(target, x, context)) * found.value, axis=1)
+    return kappa, found.conclusive(x.dtype)
+
+
+def base_slopes(target: Target, x: np.ndarray, context: Context) -> np.ndarray:
+    """d log p_Z / dz at f(x) `(N, D)`, to a few digits."""
+    wide, c = cast(target, np.float64), None if context is None else context.astype(np.float64)
+    z = np.asarray(forward(wide, x.astype(np.float64), c)[0])
+    if target.base_log_prob is None:
+        return -z.reshape(len(z), -1).astype(np.float64)
+    return slopes(lambda points, rows: base_density(wide, points, rows), z, c)
+
+
+def slopes(
+    function: Callable[..., Any], x: np.ndarray, context: Context, box: tuple[float, float] | None = None
+) -> np.ndarray:
+    """The derivatives `(N, D)` of a function of rows by central differences, all in one call."""
+    n, flat = len(x), x.reshape(len(x), -1)
+    h = float(np.finfo(x.dtype).eps) ** (1.0 / 3.0) * np.maximum(1.0, np.abs(flat))
+    if box is not None:
+        h = np.minimum(h, 0.25 * np.minimum(np.abs(flat - box[0]), np.abs(box[1] - flat)))
+    moves = h[:, None, :] * np.eye(flat.shape[1])
+    both = np.stack([flat[:, None] + moves, flat[:, None] - moves], axis=1).astype(x.dtype)  # (N, 2, D, D)
+    rows = None if context is None else np.repeat(context, 2 * flat.shape[1], axis=0)
+    values = np.asarray(function(both.reshape(-1, *x.shape[1:]), rows), dtype=np.float64).reshape(n, 2, -1)
+    with np.errstate(all="ignore"):
+        return np.asarray((values[:, 0] - values[:, 1]) / (2.0 * h))
+
+
+def likeliest_cause(target: Target, x: np.ndarray, context: Context = None) -> str:
+    """The fault with a name that explains log_prob at all rows that can be judged, to half of all digits; else empty."""
+    log_p = np.asarray(at(target.log_prob, x, context), dtype=np.float64).reshape(len(x))  # type: ignore[arg-type]
+    z, base, log_det = _parts(target, x, context)
+    usable = np.isfinite(log_p + base + log_det) & scales(target, x, context).conclusive(x.dtype)
+    if usable.sum() < 4:
+        return ""
+    log_p, base, log_det, z = log_p[usable], base[usable], log_det[usable], z[usable]
+    allowed = unit(x.dtype) ** 0.5 * (1.0 + np.abs(base) + np.abs(log_det))
+    named = {
+        "log_det is subtracted": base - log_det,
+        "log_det is missing": base,
+        "log_det is counted twice": base + 2.0 * log_det,
+        "log_prob is divided by the number of coordinates": (base + log_det) / z[0].size,
+        "log_prob is in bits": (base + log_det) / math.log(2.0),
+    }
+    found = [text for text, value in named.items() if np.all(np.abs(log_p - value) <= allowed)]
+    if found:
+        return found[0]
+    residual = log_p - log_det
+    cause = _constant(residual - base, z[0].size, allowed)
+    return cause or ("" if target.base_log_prob is None else _temperature(residual, z, allowed))
+
+
+def _base_constant(target: Target, x: np.ndarray, context: Context) -> str:
+    """What the base lacks, if it is the standard normal density without its constant."""
+    z, base, _ = _parts(target, x, context)
+    usable = np.isfinite(base) & np.isfinite(normal(z))
+    if usable.sum() < 4:
+        return ""
+    return _constant((base - normal(z))[usable], z[0].size, unit(x.dtype) ** 0.5 * (1.0 + np.abs(base[usable])))
+
+
+def _constant(off: np.ndarray, dim: int, allowed: np.ndarray) -> str:
+    """Which multiple of log 2 pi, a half or more, is constantly missing, or too much."""
+    c = float(np.median(off))
+    halves = c / (0.5 * math.log(2.0 * math.pi))
+    whole = round(halves)
+    if np.any(np.abs(off - c) > allowed) or not whole or abs(whole) > dim or abs(halves - whole) > float(allowed.min()):
+        return ""
+    what = "is missing" if whole > 0 else "is too much"
+    return f"of the base's constant -{dim}/2 log 2 pi, {abs(whole)}/2 log 2 pi {what}"
+
+
+def _temperature(residual: np.ndarray, z: np.ndarray, allowed: np.ndarray) -> str:
+    """Whether log_prob - log_det is a normal density of another width."""
+    squares = np.sum(np.asarray(z, dtype=np.float64).reshape(len(z), -1) ** 2, axis=1)
+    if len(squares) < 4 or np.ptp(squares) == 0.0:
+        return ""
+    slope, level = np.polyfit(squares, residual, 1)
+    if slope >= 0.0 or abs(slope + 0.5) < 1e-3 or np.any(np.abs(residual - level - slope * squares) > allowed):
+        return ""
+    width = (-2.0 * slope) ** -0.5
+    return f"z is taken at a temperature of {width:.6g}: log_prob - log_det is a normal density of that width"
+
+
+@np.errstate(all="ignore")
+def coding(flow: Flow, x: np.ndarray, context: Context = None) -> Finding:
+    """encode = f and decode = f^-1, for refflow's flows."""
+
+    def measure(flow: Flow, x: np.ndarray, context: Context) -> Measured:
+        prepared = flow.prepare_context(context)
+        z = forward(flow.bijection, x, prepared)[0]
+        encoded = np.abs(flow.encode(x, context).astype(float) - z).reshape(len(x), -1)
+        back = np.abs(flow.decode(z, context).astype(float) - flow.bijection.inverse(z, prepared)[0]).reshape(len(x), -1)
+        kappa = np.column_stack([1.0 + np.abs(a).reshape(len(x), -1) for a in (z, x)])
+        error = np.column_stack([encoded, back])
+        return Measured(error, kappa, np.isfinite(z).reshape(len(x), -1).all(axis=1) & np.isfinite(error).all(axis=1))
+
+    return judge("coding", measure, flow, x, context)
+
+
+def image(target: Target, x: np.ndarray, context: Context, back: np.ndarray) -> np.ndarray:
+    """|J| times a scale of x."""
+    f = target if target.module is None else target.module
+    c = None if context is None else context.astype(np.float64)
+    jacobian = derivatives(cast(f, np.float64), x.astype(np.float64), c)[0]
     return np.asarray((np.abs(jacobian) @ back[..., None])[..., 0])
 
 
-@dataclass(frozen=True)
-class Cells:
-    """A grid that holds all of the mass of a density, and the mass of every cell with its error."""
-
-    edges: list[np.ndarray]
-    mass: np.ndarray
-    error: float
-
-
-@np.errstate(all="ignore")
-def normalisation(flow: Flow, x: np.ndarray, context: Context = None) -> Finding:
-    """The integral of exp(log_prob) is 1, by Gauss-Legendre quadrature, within 30 of its estimated error plus 1e-12.
-
-    In one and two dimensions, for the first row of the context.
-    """
-    cells = _cells(flow, x, context)
-    if cells is None or not SAFETY * cells.error <= INCONCLUSIVE:
-        return Finding("normalisation", "inconclusive", judged=0.0)
-    error, allowed = abs(float(cells.mass.sum()) - 1.0), SAFETY * cells.error + MASS_FLOOR
-    if not error <= allowed:
-        raise LawViolation("normalisation", error, allowed, f"total mass {cells.mass.sum():.12g}")
-    return Finding("normalisation", "pass", error / allowed, 1.0)
-
-
-@np.errstate(all="ignore")
-def samples_follow_density(flow: Flow, x: np.ndarray, context: Context = None) -> Finding:
-    """20,000 samples fall into the cells of a grid as often as the integral of exp(log_prob) over each cell says.
-
-    Pearson's chi-squared over cells with at least 5 expected, the rest joined; it fails where a correct sampler would
-    once in 10^9 runs. In one and two dimensions, for the first row of the context.
-    """
-    from scipy.special import chdtrc
-
-    cells = _cells(flow, x, context)
-    if cells is None or not SAFETY * cells.error <= INCONCLUSIVE:
-        return Finding("samples_follow_density", "inconclusive", judged=0.0)
-    row = None if context is None else context[0]
-    points = flow.sample(DRAWS, row, seed=3).reshape(DRAWS, -1)
-    counts, _ = np.histogramdd(points, cells.edges)
-    expected = DRAWS * cells.mass / cells.mass.sum()
-    large = expected >= 5.0
-    seen = np.append(counts[large], DRAWS - counts[large].sum())
-    hoped = np.append(expected[large], max(DRAWS - expected[large].sum(), 1.0))
-    statistic = float(np.sum((seen - hoped) ** 2 / hoped))
-    probability = float(chdtrc(len(hoped) - 1, statistic))
-    if probability < FALSE_ALARM:
-        raise LawViolation("samples_follow_density", -np.log10(probability + 1e-300), 9.0, f"chi2 = {statistic:.4g}")
-    return Finding("samples_follow_density", "pass", -float(np.log10(probability)), 9.0)
-
-
-def _cells(flow: Flow, x: np.ndarray, context: Context) -> Cells | None:
-    """Cells with edges at quantiles of samples, and of samples two and three times as far from their median in the
-    latent space, and their range beyond these; the first and the last cells reach to infinity, for heavy tails."""
-    dim = x[0].size
-    if dim > 2:
-        return None
-    row = None if context is None else context[0]
-    with np.errstate(all="ignore"):
-        inner = flow.sample(2048, row, seed=4)
-        z = flow.encode(inner, row)
-        middle = np.median(z, axis=0)
-        outer = [np.asarray(middle + k * (z - middle), dtype=z.dtype) for k in (2.0, 3.0)]
-        clouds = [inner, *(flow.decode(points, row) for points in outer)]
-    flat = [cloud.reshape(len(cloud), dim).astype(float) for cloud in clouds]
-    if not all(np.isfinite(cloud).all() for cloud in flat):
-        return None
-    levels = np.linspace(0.0, 1.0, 13)
-    found = [np.unique(np.concatenate([np.quantile(c[:, i], levels) for c in flat])) for i in range(dim)]
-    edges = [np.concatenate([2 * e[:1] - e[-1:], e, 2 * e[-1:] - e[:1]]) for e in found]
-    fine, coarse = (_masses(flow, edges, x.shape[1:], row, nodes) for nodes in (14, 10))
-    ends = [np.array([-np.inf]), np.array([np.inf])]
-    return Cells([np.concatenate([ends[0], e, ends[1]]) for e in edges], fine, float(np.abs(fine - coarse).sum()))
-
-
-def _masses(flow: Flow, edges: list[np.ndarray], event: tuple[int, ...], row: Context, nodes: int) -> np.ndarray:
-    """The integral of exp(log_prob) over every cell, by a product of Gauss-Legendre rules."""
-    axes, weights = zip(*(_rule(e, nodes) for e in edges), strict=True)
-    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    with np.errstate(all="ignore"):
-        density = np.exp(flow.log_prob(grid.reshape(-1, *event), row)).reshape(grid.shape[:-1])
-    for weight in weights:
-        density = np.moveaxis(density * weight.reshape(-1, *(1,) * (density.ndim - 1)), 0, -1)
-    for axis, e in enumerate(edges):
-        shape = (*density.shape[:axis], len(e) + 1, nodes, *density.shape[axis + 1 :])
-        density = density.reshape(shape).sum(axis=axis + 1)
-    return np.asarray(density)
-
-
-def _rule(edges: np.ndarray, nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points and weights on the cells between the edges, and on the two beyond them: e + r t / (1 - t) for 0 < t < 1,
-    with r the range of the edges, makes of a tail that falls as a power a smooth function of t."""
-    t, w = np.polynomial.legendre.leggauss(nodes)
-    half, far = 0.5 * np.diff(edges)[:, None], 0.5 * (1.0 + t)
-    reach = edges[-1] - edges[0]
-    out, weight = reach * far / (1.0 - far), 0.5 * w * reach / (1.0 - far) ** 2
-    inside = 0.5 * (edges[1:] + edges[:-1])[:, None] + half * t
-    points = np.concatenate([edges[:1, None] - out, inside, edges[-1:, None] + out])
-    return points.ravel(), np.concatenate([weight[None], half * w, weight[None]]).ravel()
-
-
-__all__ = ["change_of_variables", "normalisation", "samples_follow_density", "sampling"]
+__all__ = ["change_of_variables", "coding", "density_rows"]

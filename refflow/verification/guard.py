@@ -31,6 +31,20 @@ class OutOfBudget(RefflowError, RuntimeError):
     """A check has used the time it was given; what it has not seen by then, it does not judge."""
 
 
+_serving = threading.local()
+
+
+@contextlib.contextmanager
+def preparing() -> Iterator[None]:
+    """Within, in a call that a guard makes, time is not taken from the check's budget: to compile is not to compute."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        if (guard := getattr(_serving, "guard", None)) is not None:
+            guard.prepared += time.monotonic() - started
+
+
 @dataclass
 class Guard:
     """Runs calls one at a time in a daemon thread; after a time-out it runs no further call."""
@@ -40,6 +54,8 @@ class Guard:
     deadline: float = float("inf")
     """When the running check's budget ends, in `time.monotonic()`."""
     calls: int = 0
+    prepared: float = 0.0
+    """Seconds of the running call that its budget is not charged for."""
     hung: str | None = None
     printed: io.StringIO = field(default_factory=io.StringIO)
     _tasks: "queue.SimpleQueue[Any]" = field(default_factory=queue.SimpleQueue)
@@ -60,6 +76,7 @@ class Guard:
         except queue.Empty:
             self.hung = f"{name} did not return within {self.timeout:g} s"
             raise TargetTimeout(self.hung) from None
+        self.deadline, self.prepared = self.deadline + self.prepared, 0.0
         if error is not None:
             raise TargetError(f"{name}{_shapes(arguments)} raised {type(error).__name__}: {_line(error)}") from error
         return value
@@ -79,6 +96,7 @@ class Guard:
             threading.Thread(target=self._serve, daemon=True, name="refflow.verify target").start()
 
     def _serve(self) -> None:
+        _serving.guard = self
         while True:
             function, arguments = self._tasks.get()
             if function is None:

@@ -136,9 +136,10 @@ def _runs(target: Target, guard: Guard, level: Level, seed: int, dtype: str | No
     """The variants of the target: every precision, then every other mode, the first as it came."""
     safe = guarded(target, guard)
     names = [dtype] if dtype else _precisions(safe, at)
-    for i, precision in enumerate(names):
-        f = safe if i == 0 or safe.cast is None else safe.cast(precision)
-        raw = target if i == 0 or target.cast is None else target.cast(precision)
+    for precision in names:
+        own = precision == target.dtypes[0]
+        f = safe if own or safe.cast is None else safe.cast(precision)
+        raw = target if own or target.cast is None else target.cast(precision)
         variant = "" if len(names) == 1 and not target.modes else precision
         yield Run(f, raw, _asked(f), at.astype(precision), level, seed, guard, variant)
     for mode, other in target.modes.items():
@@ -151,11 +152,13 @@ def _precisions(target: Target, at: Points) -> list[str]:
     NumPy's operations with float64 weights do, computes in float64 alone, and the reverse."""
     if target.cast is not None or target.dtypes != ("float64", "float32"):
         return list(target.dtypes)
+    sides = [(f, x) for f, x in ((target.forward, at.x), (target.inverse, at.y)) if f is not None]
     found = []
     for name in target.dtypes:
-        kinds = {array.dtype.name for f, x in ((target.forward, at.x), (target.inverse, at.y)) if f is not None
-                 for array in _tried(f, x.astype(name), at.context)}  # fmt: skip
-        if not kinds or name in kinds:
+        values = {
+            answer[0].dtype.name for f, x in sides for answer in [_tried(f, x.astype(name), at.context)] if answer
+        }
+        if not values or name in values:
             found.append(name)
     return found or list(target.dtypes)
 

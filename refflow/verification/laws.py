@@ -59,8 +59,8 @@ def antisymmetry(f: Any, x: np.ndarray, context: Context = None) -> Finding:
 
 @np.errstate(all="ignore")
 def chain_additivity(f: Any, x: np.ndarray, context: Context = None) -> Finding:
-    """f_K(... f_1(x)) = f(x) and the sum of the parts' log-determinants = the whole's; for chains only."""
-    if not isinstance(f, Chain):
+    """f_K(... f_1(x)) = f(x), and the parts' log-determinants add up to the whole's; where f shows its parts."""
+    if not isinstance(f, Chain) and not getattr(f, "layers", ()):
         return Finding("chain_additivity", "inconclusive", judged=0.0)
 
     def measure(f: Any, x: np.ndarray, context: Context) -> Measured:

@@ -12,6 +12,10 @@ from refflow.verification.conditioning import cast, conditions, forward
 from refflow.verification.verdicts import Finding, LawViolation, Measured, judge
 
 Context = np.ndarray | None
+
+CROWD = 133
+"""By how many rows a large batch is larger: more than twice 64, and a number that leaves the last chunk of code that
+works in chunks not full."""
 Outputs = tuple[np.ndarray, np.ndarray]
 
 
@@ -47,8 +51,8 @@ def shapes(f: Any, x: np.ndarray, context: Context = None) -> Finding:
 
 @np.errstate(all="ignore")
 def batching(f: Any, x: np.ndarray, context: Context = None) -> Finding:
-    """The value of a row does not depend on how many rows come with it: alone, in another order, and, of a refflow
-    module, without batch axes and in two of them.
+    """The value of a row does not depend on how many rows come with it: alone, in another order, in a crowd,
+    and, of a refflow module, without batch axes and in two of them.
 
     Within rounding: matrix products of other shapes are summed in another order.
     """
@@ -58,7 +62,12 @@ def batching(f: Any, x: np.ndarray, context: Context = None) -> Finding:
         together, scales = forward(f, x, context), conditions(f, x, context)
         alone = [forward(f, x[i : i + 1], None if context is None else context[i : i + 1]) for i in range(n)]
         turned = forward(f, np.array(x[::-1]), None if context is None else np.array(context[::-1]))
+        crowd = np.arange(n + CROWD) % n
+        many = forward(f, x[crowd], None if context is None else context[crowd])
+        last = n + CROWD - 1 - (n + CROWD - 1 - np.arange(n)) % n  # where each row comes last
         others = [
+            (many[0][:n], many[1][:n]),
+            (many[0][last], many[1][last]),
             (np.concatenate([y for y, _ in alone]), np.concatenate([l for _, l in alone])),
             (turned[0][::-1], turned[1][::-1]),
         ]

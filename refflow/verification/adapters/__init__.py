@@ -10,11 +10,28 @@ from typing import Any
 import numpy as np
 
 from refflow.errors import ShapeError, StructureError
-from refflow.verification.adapters import functions, refflow_flows
+from refflow.verification.adapters import (
+    distrax_flows,
+    flowjax_flows,
+    freia_objects,
+    functions,
+    jax_functions,
+    nflows_objects,
+    normflows_objects,
+    refflow_flows,
+    sklearn_densities,
+    tfp_flows,
+    torch_modules,
+    torch_transforms,
+    zuko_objects,
+)
 from refflow.verification.adapters.given import Given
 from refflow.verification.targets import Target
 
-ADAPTERS = (refflow_flows,)
+ADAPTERS = (
+    refflow_flows, nflows_objects, normflows_objects, zuko_objects, torch_transforms, freia_objects, torch_modules,
+    flowjax_flows, distrax_flows, tfp_flows, jax_functions, sklearn_densities,
+)  # fmt: skip
 """In the order asked: the most particular first."""
 
 
@@ -26,6 +43,10 @@ def recognise(obj: Any, *, name: str | None = None, **given: Any) -> Target:
         raise StructureError(f"expected arguments of verify or fields of Target, got {', '.join(unknown)}")
     asked = _given(name, told)
     if obj is None:
+        if any(jax_functions.computes_with_jax(told.get(name)) for name in ("forward", "inverse", "log_prob")):
+            calls = {name: told.pop(name) for name in ("forward", "inverse", "log_prob") if name in told}
+            more = {k: v for k, v in told.items() if k not in ("event_shape", "context")}
+            return replace(jax_functions.target(jax_functions.Functions(**calls), asked), **more)
         return functions.target(asked, told)
     if isinstance(obj, Target):
         return replace(obj, **told)

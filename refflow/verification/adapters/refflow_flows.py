@@ -42,6 +42,9 @@ def _flow(flow: Flow, given: Given) -> Target:
         x, log_p = flow.sample_and_log_prob(1, context[0], seed=seed)
         return x[0], log_p[0]
 
+    def only_draw(n: int, seed: int, *context: np.ndarray) -> np.ndarray:
+        return flow.sample(n, seed=seed) if not context else flow.sample(1, context[0], seed=seed)[0]
+
     f, prepared = flow.bijection, flow.context_preprocessing is not None
     found = _bijection(f, replace(given, event_shape=flow.event_shape))
     if prepared:  # the laws of a module would hand it the contexts as they came
@@ -52,6 +55,6 @@ def _flow(flow: Flow, given: Given) -> Target:
         )  # fmt: skip
     return replace(
         found, name=given.name or "Flow", cast=lambda dtype: _flow(cast(flow, dtype), given),
-        log_prob=flow.log_prob, sample=lambda *a: draw(*a)[0], sample_and_log_prob=draw,
+        log_prob=flow.log_prob, sample=only_draw, sample_and_log_prob=draw,
         base_log_prob=lambda z, *_: flow.base.log_prob(z),
     )  # fmt: skip

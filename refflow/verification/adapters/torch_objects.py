@@ -1,0 +1,168 @@
+"""From calls on tensors to a `Target` of NumPy rows: what all adapters for torch have in common.
+
+An adapter says in `Description` what its library's object is; `calls` makes of a copy the functions that may be asked.
+Everything is asked of copies, in eval mode; where the train mode answers differently it is a mode of its own.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from refflow.verification.adapters import torch_copies as copies
+from refflow.verification.adapters import torch_probing as probing
+from refflow.verification.adapters.torch_calls import Calls, Description, arrays, drawing, on_rows, some_rows, tensor
+from refflow.verification.adapters.torch_derivatives import gradient, jacobian, parameter_gradient
+from refflow.verification.targets import Target
+
+Values = dict[str, np.ndarray]
+
+
+def target(obj: Any, d: Description) -> Target:
+    """The target of an object; raises StructureError if it cannot be copied, or is no map between equal sizes."""
+    pristine = copies.copied(obj)
+    if d.output_shape is None:
+        d = replace(d, output_shape=probing.output_shape(pristine, d))
+    settled, remarks = probing.settled(pristine, d), d.remarks
+    if copies.state(settled) == copies.state(pristine):
+        settled = pristine
+    else:
+        remarks += ("it initialises itself from the rows of its first call: asked after a call with normal rows",)
+    own = copies.own_dtype(pristine)
+    names = ("float32", "float64") if own == "float32" else ("float64", "float32")
+    evaluated, said = probing.available(settled, d, train=False)
+    remarks += said + _beyond_to(settled, own, names[1])
+    found = _variant(_Source(pristine, settled, evaluated, own, names))
+    if probing.train_differs(settled, evaluated):
+        training, said = probing.available(settled, d, train=True)
+        remarks += said
+        found = replace(found, modes={"train": _variant(_Source(pristine, settled, training, own, names, True))})
+    return replace(found, remarks=remarks)
+
+
+def _beyond_to(settled: Any, own: str | None, dtype: str) -> tuple[str, ...]:
+    left = [] if own is None else copies.cast(copies.copied(settled), dtype)
+    return (f"tensors that are no parameters or buffers, so that .to leaves them: {', '.join(left)}",) if left else ()
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What variants are made of: the object before any call, the one that is verified, and their precisions."""
+
+    pristine: Any
+    settled: Any
+    described: Description
+    own: str | None
+    names: tuple[str, str]
+    train: bool = False
+
+    def copy(self, dtype: str | None, pristine: bool) -> Any:
+        held = copies.copied(self.pristine if pristine else self.settled)
+        if self.own is not None and self.own != (dtype or self.names[0]):
+            copies.cast(held, dtype or self.names[0])
+        copies.set_mode(held, self.train)
+        return held
+
+
+def _variant(source: _Source, dtype: str | None = None, pristine: bool = False, values: Values | None = None) -> Target:
+    """A target on two copies: one that is called, and one that is differentiated, so that no call sees a graph."""
+    d, changed = source.described, dict(values or {})
+    held, twin = source.copy(dtype, pristine), source.copy(dtype, pristine)
+    asked, smooth, random = d.calls(held), d.calls(twin), copies.OwnRandomness()
+
+    def write(new: Values) -> None:
+        changed.update(new)
+        for part in (held, twin):
+            _assign(part, new)
+
+    def casting(other: str) -> Target:
+        return _variant(source, other, pristine, changed)
+
+    write(changed)
+    cast = None if source.own is None else casting
+    layers = _layers(d, asked, smooth, random, np.dtype(dtype or source.names[0]))
+    parts = tuple(replace(part, dtypes=source.names, cast=None if cast is None else _cast_of(casting, i))
+                  for i, part in enumerate(layers))  # fmt: skip
+    trainable = bool(_named(held))
+    return replace(
+        _functions(d, asked, smooth, random), context=d.context, dtypes=source.names, structure=d.structure,
+        output_shape=d.output_shape, domain=d.domain, codomain=d.codomain, to_base=d.to_base,
+        layers=parts, cast=cast, fresh=lambda: _variant(source, dtype, pristine=True),
+        parameters=(lambda: {name: arrays(p).copy() for name, p in _named(held).items()}) if trainable else None,
+        set_parameters=write if trainable else None,
+        parameter_gradient=None if smooth.log_prob is None or not trainable else _weights(twin, smooth.log_prob, random),
+    )  # fmt: skip
+
+
+def _cast_of(casting: Callable[[str], Target], i: int) -> Callable[[str], Target]:
+    return lambda other: casting(other).layers[i]
+
+
+def _functions(d: Description, asked: Calls, smooth: Calls, random: copies.OwnRandomness) -> Target:
+    def rows(function: Any, derivative: Any = None) -> Any:
+        if function is None:
+            return None
+        return on_rows(function if derivative is None else lambda x, c: derivative(function, x, c), random)
+
+    def draws(function: Any) -> Any:
+        return None if function is None else drawing(function, random)
+
+    return Target(
+        d.name, d.shape, forward=rows(asked.forward), inverse=rows(asked.inverse), log_prob=rows(asked.log_prob),
+        sample=draws(asked.sample), sample_and_log_prob=draws(asked.sample_and_log_prob),
+        base_log_prob=rows(asked.base_log_prob), gradient=rows(smooth.log_prob, gradient),
+        jacobian=rows(smooth.forward, jacobian), inverse_jacobian=rows(smooth.inverse, jacobian),
+    )  # fmt: skip
+
+
+def _layers(
+    d: Description, asked: Calls, smooth: Calls, random: copies.OwnRandomness, dtype: Any
+) -> tuple[Target, ...]:
+    """The layers with the shapes they have on the way; none if rows cannot be taken through them one by one."""
+    if len(asked.layers) < 2:
+        return ()
+    found: list[Target] = []
+    value, context = some_rows(d, 2)
+    value, context = value.astype(dtype), tuple(c.astype(dtype) for c in context)
+    for call, twin in zip(asked.layers, smooth.layers, strict=True):
+        shape = value.shape[1:]
+        part = _functions(Description(call.name, shape, d.calls), call, twin, random)
+        try:
+            value, _ = part.forward(value, *context)  # type: ignore[misc]
+            if value.shape[:1] != (2,) or np.prod(value.shape[1:]) != np.prod(shape):
+                return ()
+        except Exception:  # a layer that takes lists, or needs more than the whole
+            return ()
+        found.append(
+            replace(part, context=d.context, output_shape=None if value.shape[1:] == shape else value.shape[1:])
+        )
+    return tuple(found)
+
+
+def _named(obj: Any) -> dict[str, Any]:
+    """The parameters by name; those of modules that an object holds which is none itself are numbered."""
+    if copies.is_module(obj):
+        return dict(obj.named_parameters())
+    return {f"{i}.{name}": p for i, module in enumerate(copies.modules(obj))
+            for name, p in module.named_parameters(recurse=False)}  # fmt: skip
+
+
+def _assign(obj: Any, values: Values) -> None:
+    """Write parameters in place, as an optimiser does."""
+    import torch
+
+    with torch.no_grad():
+        for name, p in _named(obj).items():
+            if name in values:
+                p.copy_(torch.from_numpy(np.array(values[name])))
+
+
+def _weights(twin: Any, log_prob: Any, random: copies.OwnRandomness) -> Callable[..., Values]:
+    def slopes(x: np.ndarray, *context: np.ndarray) -> Values:
+        held = {name: p for name, p in _named(twin).items() if p.requires_grad}
+        with random():
+            found = parameter_gradient(log_prob, list(held.values()), tensor(x), *map(tensor, context))
+        return dict(zip(held, arrays(found), strict=True))
+
+    return slopes

@@ -1,0 +1,92 @@
+"""What only calls can tell of an object: whether it initialises itself, which directions it has, whether the train mode
+is another map, and the shape of what it returns. The calls are made on copies that are thrown away."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from refflow.errors import StructureError
+from refflow.verification.adapters import torch_copies as copies
+from refflow.verification.adapters.torch_calls import Calls, Description, on_rows, some_rows
+from refflow.verification.guard import Guard, TargetError
+
+SECONDS = 20.0
+"""What a call may take before it counts as hanging."""
+
+
+def tried(held: Any, d: Description, side: str, n: int) -> "tuple[np.ndarray, ...] | BaseException":
+    """What a call at n rows returns, or raises, in a thread of its own and with a time limit."""
+    call = getattr(d.calls(held), side)
+    if call is None:
+        return NotImplementedError(side)
+    dtype, (x, context) = copies.own_dtype(held) or "float64", some_rows(d, n, turned=side == "inverse")
+    guard = Guard(SECONDS)
+    try:
+        answer = guard(side, on_rows(call, copies.OwnRandomness()), *(a.astype(dtype) for a in (x, *context)))
+        return tuple(np.array(part) for part in answer)
+    except TargetError as error:
+        return error.__cause__ or error
+    finally:
+        guard.close()
+
+
+def settled(pristine: Any, d: Description) -> Any:
+    """A copy after one call in the direction of data, so that layers that initialise themselves have done so."""
+    for side in ("inverse", "forward") if d.to_base == "inverse" else ("forward", "inverse"):
+        held = _copy(pristine, train=False)
+        if not isinstance(tried(held, d, side, 64), BaseException):
+            return held
+    return pristine
+
+
+def available(source: Any, d: Description, train: bool) -> tuple[Description, tuple[str, ...]]:
+    """The description without the directions that the library says it has not, and remarks on these."""
+    gone: dict[str, str] = {}
+    for side in ("forward", "inverse"):
+        held = _copy(source, train)
+        answer = tried(held, d, side, 2) if getattr(d.calls(held), side) is not None else None
+        if isinstance(answer, BaseException) and type(answer).__name__ in d.unavailable:
+            gone[side] = f"{type(answer).__name__} {' '.join(str(answer).split())[:120]}".rstrip()
+    if len(gone) == 2:
+        raise StructureError(f"expected a map, got a {d.name} that can be called in neither direction: {gone}")
+    mode = "train" if train else "eval"
+    remarks = tuple(f"no {side} in {mode} mode: {said}" for side, said in gone.items())
+    return replace(d, calls=lambda obj, make=d.calls: _without(make(obj), tuple(gone))), remarks
+
+
+def _without(calls: Calls, sides: tuple[str, ...]) -> Calls:
+    drop: dict[str, Any] = dict.fromkeys(sides)
+    return replace(calls, **drop)
+
+
+def train_differs(source: Any, d: Description) -> bool:
+    """Whether the train mode answers, or changes its state, otherwise than the eval mode."""
+    return bool(copies.modules(source)) and _traces(source, d, train=True) != _traces(source, d, train=False)
+
+
+def _traces(source: Any, d: Description, train: bool) -> list[Any]:
+    held = _copy(source, train)
+    answers = [tried(held, d, side, 8) for side in ("forward", "inverse")]
+    found: list[Any] = [str(a) if isinstance(a, BaseException) else [p.tobytes() for p in a] for a in answers]
+    return [*found, copies.state(held)]
+
+
+def output_shape(source: Any, d: Description) -> tuple[int, ...] | None:
+    """The shape of y's events where it differs from x's; raises StructureError if it has another size."""
+    answer = tried(_copy(source, train=False), d, "forward", 2)
+    if isinstance(answer, BaseException) or len(answer) != 2 or answer[0].shape[:1] != (2,):
+        return None
+    found = answer[0].shape[1:]
+    if np.prod(found) != np.prod(d.shape):
+        raise StructureError(
+            f"expected as many coordinates of y as of x, for there is no log|det J| otherwise: a {d.name} takes events "
+            f"of shape {d.shape} to events of shape {found}"
+        )
+    return None if found == d.shape else found
+
+
+def _copy(source: Any, train: bool) -> Any:
+    held = copies.copied(source)
+    copies.set_mode(held, train)
+    return held

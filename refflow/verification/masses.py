@@ -1,0 +1,233 @@
+r"""The mass of a density: its integral is 1.
+
+In one and two dimensions (three, if asked) by quadrature over cells that reach to infinity, or to the ends of the
+domain. Above, importance sampling is no judge: on sound flows its weights have no variance. There the density p is
+compared with another one, q, that is normalised, by Barker's acceptance (Meng and Wong's bridge, 1996):
+
+    E_q[p / (p + q)] = integral of p q / (p + q) = E_p[q / (p + q)]                     (1)
+
+holds for x ~ p if and only if p has mass 1. Both sides are means of numbers between 0 and 1, so that their limits hold
+for every density; p's draws are the target's own, so a sampler of another density fails (1) too. q is Student's t with
+4 degrees of freedom about the draws.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refflow.verification.bounds import Statistic, bernstein, decide, share
+from refflow.verification.conditioning import forward, inverse
+from refflow.verification.densities import Context, as_target, log_density, oriented
+from refflow.verification.jacobians import INCONCLUSIVE, SAFETY
+from refflow.verification.samples import draw, tiled, unstable_density
+from refflow.verification.targets import Box, Target
+from refflow.verification.verdicts import Finding, LawViolation
+
+MASS_FLOOR = 1e-12
+"""The error granted to sums of some 10^5 products in float64."""
+
+OVERLAP = 0.01
+"""The least mean of (1) that says something: below it q and p hardly meet."""
+
+FREEDOM = 4.0
+
+HALVINGS = 30
+"""How often cells on the line are cut where the quadrature's error is largest."""
+
+FINE = 1e-6
+"""Where cutting ends."""
+
+LEVELS = {1: (13, 14, 10), 2: (13, 14, 10), 3: (5, 6, 5)}
+"""By dimension: quantiles of each cloud of points, nodes of the fine and of the coarse rule."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A grid that holds all of the mass of a density, and the mass of every cell with its error."""
+
+    edges: list[np.ndarray]
+    mass: np.ndarray
+    error: float
+
+    @property
+    def decides(self) -> bool:
+        return SAFETY * self.error <= INCONCLUSIVE
+
+
+@np.errstate(all="ignore")
+def normalisation(
+    f: Any, x: np.ndarray, context: Context = None, *, draws: int = 4_000, seed: int = 0, quadrature: int = 2
+) -> Finding:
+    """The integral of exp(log_prob) is 1: by Gauss-Legendre quadrature in up to `quadrature` dimensions, within 30 of
+    its estimated error plus 1e-12 and for the first row of the context; above, by (1)."""
+    target = as_target(f, context)
+    if target.sample is None:
+        return Finding("normalisation", "inconclusive", judged=0.0, remark="no samples to say where the mass is")
+    found = cells(target, x, context) if x[0].size <= quadrature else None
+    if found is None or not found.decides:
+        return _bridge(target, x, context, draws, seed)
+    total = float(found.mass.sum())
+    error, allowed = abs(total - 1.0), SAFETY * found.error + MASS_FLOOR
+    if not error <= allowed:
+        raise LawViolation("normalisation", error, allowed, f"total mass {total:.12g}")
+    return Finding("normalisation", "pass", error, allowed, 1.0)
+
+
+def cells(target: Target, x: np.ndarray, context: Context) -> Cells | None:
+    """Cells with edges at quantiles of samples, and of samples two and three times as far from their median, in the
+    latent space if there is one, and their range beyond these; the first and the last cells reach to infinity, for
+    heavy tails, or to the ends of the domain."""
+    dim = x[0].size
+    if dim not in LEVELS:
+        return None
+    row = None if context is None else context[:1]
+    clouds = [cloud.reshape(len(cloud), dim).astype(float) for cloud in _clouds(target, x, row)]
+    box = (-np.inf, np.inf) if target.domain is None else target.domain
+    if not all(np.isfinite(cloud).all() for cloud in clouds):
+        return None
+    quantiles, *rules = LEVELS[dim]
+    levels = np.linspace(0.0, 1.0, quantiles)
+    edges = [_edges(np.concatenate([np.quantile(c[:, i], levels) for c in clouds]), box) for i in range(dim)]
+    if any(len(e) < 3 for e in edges):
+        return None
+    fine, coarse = (_masses(target, edges, box, x.shape[1:], row, nodes) for nodes in rules)
+    for _ in range(HALVINGS if dim == 1 else 0):
+        if SAFETY * np.abs(fine - coarse).sum() <= FINE:
+            break
+        edges = [e[(e > box[0]) & (e < box[1])] for e in [_halved(edges[0], np.abs(fine - coarse))]]
+        fine, coarse = (_masses(target, edges, box, x.shape[1:], row, nodes) for nodes in rules)
+    return Cells(
+        [np.concatenate([[-np.inf], e, [np.inf]]) for e in edges], fine, float(np.abs(fine - coarse).sum())
+    )
+
+
+def _halved(edges: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """With the worst eighth of the cells cut in two, as at the knots of a spline; the last cells by one of their size."""
+    ends = np.concatenate([2 * edges[:1] - edges[1:2], edges, 2 * edges[-1:] - edges[-2:-1]])
+    worst = error >= np.quantile(error, 0.875)
+    middles = np.where(np.arange(len(error)) == 0, ends[0], 0.5 * (ends[:-1] + ends[1:]))
+    middles[-1] = ends[-1]
+    return np.unique(np.concatenate([edges, middles[worst]]))
+
+
+def _edges(found: np.ndarray, box: Box) -> np.ndarray:
+    e = np.unique(found)
+    e = np.concatenate([2 * e[:1] - e[-1:], e, 2 * e[-1:] - e[:1]])
+    return np.unique(e[(e > box[0]) & (e < box[1])])
+
+
+def _clouds(target: Target, x: np.ndarray, row: Context) -> list[np.ndarray]:
+    """Samples, and points that lie two and three times as far out."""
+    inner = draw(target, 2048, 4, row)
+    way = oriented(target, x[:1], row)
+    if way is None or way.inverse is None:
+        middle = np.median(inner, axis=0)
+        return [inner, *(middle + k * (inner - middle) for k in (2.0, 3.0))]
+    rows = tiled(row, len(inner))
+    z = forward(way, inner, rows)[0]
+    middle = np.median(z, axis=0)
+    return [inner, *(inverse(way, np.asarray(middle + k * (z - middle), dtype=z.dtype), rows)[0] for k in (2.0, 3.0))]
+
+
+def _masses(
+    target: Target, edges: list[np.ndarray], box: Box, event: tuple[int, ...], row: Context, nodes: int
+) -> np.ndarray:
+    """The integral of exp(log_prob) over every cell, by a product of Gauss-Legendre rules."""
+    axes, weights = zip(*(_rule(e, box, nodes) for e in edges), strict=True)
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    points = grid.reshape(-1, *event)
+    density = np.exp(log_density(target, points, tiled(row, len(points)))).reshape(grid.shape[:-1])
+    for weight in weights:
+        density = np.moveaxis(density * weight.reshape(-1, *(1,) * (density.ndim - 1)), 0, -1)
+    for axis, e in enumerate(edges):
+        shape = (*density.shape[:axis], len(e) + 1, nodes, *density.shape[axis + 1 :])
+        density = density.reshape(shape).sum(axis=axis + 1)
+    return np.asarray(density)
+
+
+def _rule(edges: np.ndarray, box: Box, nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points and weights on the cells between the edges, and on the two beyond them: e + r t / (1 - t) for 0 < t < 1,
+    with r the range of the edges, makes of a tail that falls as a power a smooth function of t. Where the domain ends,
+    the last cell ends there."""
+    t, w = np.polynomial.legendre.leggauss(nodes)
+    reach, far = edges[-1] - edges[0], 0.5 * (1.0 + t)
+
+    def outer(edge: float, end: float, sign: float) -> tuple[np.ndarray, np.ndarray]:
+        if np.isfinite(end):
+            return edge + (end - edge) * far, 0.5 * w * abs(end - edge)
+        return edge + sign * reach * far / (1.0 - far), 0.5 * w * reach / (1.0 - far) ** 2
+
+    low, high = outer(edges[0], box[0], -1.0), outer(edges[-1], box[1], 1.0)
+    half = 0.5 * np.diff(edges)[:, None]
+    inside = 0.5 * (edges[1:] + edges[:-1])[:, None] + half * t
+    points = np.concatenate([low[0][None], inside, high[0][None]])
+    return points.ravel(), np.concatenate([low[1][None], half * w, high[1][None]]).ravel()
+
+
+def _bridge(target: Target, x: np.ndarray, context: Context, draws: int, seed: int) -> Finding:
+    """(1), over all rows of the context."""
+    if target.domain is not None:
+        return Finding("normalisation", "inconclusive", judged=0.0, remark="in a box only up to two dimensions")
+    pilot = draw(target, 1024, seed + 101, context).reshape(1024, -1).astype(np.float64)
+    pilot = pilot[np.isfinite(pilot).all(axis=1)]
+    dim = x[0].size
+    if len(pilot) < 10 * dim:
+        return Finding("normalisation", "inconclusive", judged=0.0, remark="too many coordinates, or samples not finite")
+    bridge = _Student.about(pilot)
+
+    def test(n: int, seed: int) -> list[Statistic] | None:
+        rows = tiled(context, n)
+        ours, theirs = draw(target, n, seed, context), bridge.sample(n, seed).reshape(n, *x.shape[1:])
+        theirs = theirs.astype(ours.dtype)
+        sides = [_ratio(log_density(target, p, rows) - bridge.log_prob(p), way) for p, way in ((theirs, 1), (ours, -1))]
+        unsure = unstable_density(target, ours, rows).mean() + float(np.mean([np.isnan(s).mean() for s in sides]))
+        left, right = (np.nan_to_num(side) for side in sides)
+        if not max(left.mean(), right.mean()) > OVERLAP + unsure:
+            return None
+        limit = sum(bernstein(side, 1.0, share(2)) for side in (left, right))
+        off = max(abs(float(left.mean() - right.mean())) - 2.0 * float(unsure), 0.0)
+        return [Statistic("a difference of the two means that mass 1 makes equal", off, limit)]
+
+    return decide("normalisation", test, draws, seed, "the density and Student's t about its samples hardly meet")
+
+
+def _ratio(log_ratio: np.ndarray, sign: int) -> np.ndarray:
+    """p / (p + q) for sign 1, q / (p + q) for -1, of log p - log q."""
+    return np.asarray(1.0 / (1.0 + np.exp(-sign * log_ratio)))
+
+
+@dataclass(frozen=True)
+class _Student:
+    """The multivariate t density with that middle and that Cholesky factor."""
+
+    middle: np.ndarray
+    factor: np.ndarray
+
+    @staticmethod
+    def about(points: np.ndarray) -> "_Student":
+        """With robust widths: a few points far out do not blow it up."""
+        middle = np.median(points, axis=0)
+        width = np.subtract(*np.quantile(points, [0.75, 0.25], axis=0)) / 1.349
+        width = np.where(width > 0.0, width, 1e-6)
+        near = points[(np.abs(points - middle) < 6.0 * width).all(axis=1)]
+        covariance = np.cov(near if len(near) > 5 * points.shape[1] else points, rowvar=False)
+        return _Student(middle, np.linalg.cholesky(np.atleast_2d(covariance) + np.diag(1e-12 * width**2)))
+
+    def sample(self, n: int, seed: int) -> np.ndarray:
+        rng = np.random.default_rng([seed, 7])
+        e = rng.standard_normal((n, len(self.middle))) / np.sqrt(rng.chisquare(FREEDOM, (n, 1)) / FREEDOM)
+        return np.asarray(self.middle + e @ self.factor.T)
+
+    def log_prob(self, x: np.ndarray) -> np.ndarray:
+        from scipy.linalg import solve_triangular
+        from scipy.special import gammaln
+
+        d = len(self.middle)
+        e = solve_triangular(self.factor, (x.reshape(len(x), d).astype(np.float64) - self.middle).T, lower=True)
+        constant = gammaln((FREEDOM + d) / 2) - gammaln(FREEDOM / 2) - d / 2 * np.log(FREEDOM * np.pi)
+        square = np.log1p(np.sum(e**2, axis=0) / FREEDOM)
+        return np.asarray(constant - np.sum(np.log(np.diag(self.factor))) - 0.5 * (FREEDOM + d) * square)
+
+
+__all__ = ["normalisation"]

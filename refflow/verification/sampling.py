@@ -1,0 +1,330 @@
+r"""The laws of samples: their seed is all they depend on, and they follow the density.
+
+    z = f(x) ~ N(0, I) for draws x ~ p                                                  (1)
+    E_p[h(x) a(x, x + d)] = E_p[h(x - d) a(x, x - d)],  a(x, x') = p(x') / (p(x) + p(x'))  (2)
+
+(2) is Stein's identity with a finite shift d: substitute x - d on the right. Divided by d, as d goes to 0, it is
+E[h s + h'] = 0 with the score s. Unlike that one it holds for densities with jumps (a piecewise linear map makes them),
+with edges and with heavy tails, it is a mean of numbers within [-1, 1], and it needs no gradient and no constant. Its
+shifts are of two kinds: along coordinates, and from one sample to another, which reach other modes.
+
+The rank of log p(x) of held-out points among that of samples is left out: the kit's only points of the density are the
+samples themselves, whose ranks are uniform whatever they follow; points resampled by weights p / q need weights with a
+variance, which in more than a few dimensions there are not. A sampler of another density is caught by (2).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from refflow.verification.bounds import Statistic, bernstein, binomial, decide, kolmogorov, massart, share
+from refflow.verification.conditioning import forward
+from refflow.verification.densities import (
+    Context,
+    as_target,
+    at,
+    base_density,
+    base_slopes,
+    difference,
+    image,
+    log_density,
+    normal,
+    oriented,
+    scales,
+    slopes,
+)
+from refflow.verification.masses import cells
+from refflow.verification.samples import draw, draw_with_density, tiled, unstable_code, unstable_density
+from refflow.verification.targets import Target
+from refflow.verification.verdicts import Finding, LawViolation, Measured, judge
+
+FEW = 64
+"""Draws for the laws that are not statistical."""
+
+CELLS_DRAWS = 20_000
+
+WIDTHS = 1.5
+"""The shift along a coordinate, in standard deviations: where a temperature of 0.9 stands out most from its noise."""
+
+
+@np.errstate(all="ignore")
+def sampling(f: Any, x: np.ndarray, context: Context = None) -> Finding:
+    """One seed gives the same samples again, another seed others; n samples are n, and no row comes twice."""
+    target = as_target(f, context)
+    ways = [lambda n, seed: draw(target, n, seed, context)] if target.sample is not None else []
+    if target.sample_and_log_prob is not None:
+        ways.append(lambda n, seed: draw_with_density(target, n, seed, context)[0])
+    for way in ways:
+        for n in (FEW, FEW + 1):
+            if (found := way(n, 1)).shape != (n, *x.shape[1:]):
+                raise _violated(f"{n} samples have the shape {found.shape}")
+        first = way(FEW, 1)
+        if not np.array_equal(way(FEW, 1), first, equal_nan=True):
+            raise _violated("two calls with one seed differ")
+        if np.array_equal(way(FEW, 2), first, equal_nan=True) and not _one_point(first):
+            raise _violated("seeds 1 and 2 give the same samples")
+        _repeats(target, first, x, context)
+    return Finding("sampling", "pass")
+
+
+def _violated(where: str) -> LawViolation:
+    return LawViolation("sampling", float("inf"), 0.0, where)
+
+
+def _one_point(found: np.ndarray) -> bool:
+    """Whether all of it has overflowed."""
+    return not np.isfinite(found).any()
+
+
+def _repeats(target: Target, found: np.ndarray, x: np.ndarray, context: Context) -> None:
+    """Rows that come again where rounding cannot be why: where it may move z, or log p, saturated maps repeat rows.
+
+    Two of 64 rows of float32 may agree by chance, in one dimension; three pairs do in one of 10^9 cases."""
+    rows = tiled(context, len(found))
+    way = None if target.forward is None and target.inverse is None else oriented(target, x, context)
+    unsure = np.zeros(len(found), dtype=bool)
+    if way is not None:
+        unsure = unstable_code(way, found, rows)
+    elif target.log_prob is not None:
+        unsure = unstable_density(target, found, rows)
+    sure = found[~unsure].reshape(int((~unsure).sum()), x[0].size)
+    again = len(sure) - len(np.unique(sure, axis=0))
+    if again >= 3:
+        raise LawViolation("sampling", float(again), 2.0, f"{again} of {len(sure)} samples came before")
+
+
+@np.errstate(all="ignore")
+def sampled_density(f: Any, x: np.ndarray, context: Context = None) -> Finding:
+    """The log-density that comes with a sample is log_prob of that sample, and a sample has a density."""
+    target = as_target(f, context)
+    if target.sample_and_log_prob is None or target.log_prob is None:
+        return Finding("sampled_density", "inconclusive", judged=0.0)
+    points, log_p = draw_with_density(target, 32, 1, context)
+    rows = tiled(context, len(points))
+    if log_p.shape != (len(points),):
+        raise LawViolation("sampled_density", float("inf"), 0.0, f"log_p has shape {log_p.shape}")
+    if not np.isfinite(points).all():
+        return Finding("sampled_density", "inconclusive", judged=0.0, remark="samples are not finite")
+    way = None if target.forward is None and target.inverse is None else oriented(target, x, context)
+    given, kind = log_p.astype(np.float64), max((points.dtype, log_p.dtype, x.dtype), key=lambda t: np.finfo(t).eps)
+
+    def measure(_: Any, points: np.ndarray, rows: Context) -> Measured:
+        error = difference(np.asarray(at(target.log_prob, points, rows)), given)  # type: ignore[arg-type]
+        kappa, conclusive = _sampled_scale(target, way, points.astype(kind), rows, given)
+        return Measured(error[:, None], kappa[:, None], conclusive & np.isfinite(given))
+
+    return judge("sampled_density", measure, target, points.astype(kind), rows, elsewhere=False)
+
+
+def _sampled_scale(
+    target: Target, way: Target | None, x: np.ndarray, rows: Context, given: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """How much rounding may move log p: along z and back, or, without a map, at x."""
+    size = np.abs(given) + x[0].size
+    if way is None:
+        slope = np.abs(slopes(lambda p, c: at(target.log_prob, p, c), x, rows, box=target.domain))  # type: ignore[arg-type]
+        kappa = size + np.sum(slope * np.abs(x).reshape(len(x), -1), axis=1)
+        return kappa, np.isfinite(kappa)
+    found = scales(way, x, rows)
+    moved = found.value + np.abs(image(way, x, rows, found.round_trip))
+    kappa = size + np.sum(np.abs(base_slopes(way, x, rows)) * moved, axis=1) + found.antisymmetry
+    return kappa, found.conclusive(x.dtype)
+
+
+@np.errstate(all="ignore")
+def samples_follow_base(
+    f: Any, x: np.ndarray, context: Context = None, *, draws: int = 4_000, seed: int = 0
+) -> Finding:
+    """(1): every coordinate of z is normal, so is |z|^2 chi-squared, and no two coordinates go together.
+
+    For flows whose base is the standard normal, up to its constant: as `base_log_prob` says, or log_prob - log_det.
+    Rows where rounding moves z are left out, and their share is granted to every statistic.
+    """
+    target = as_target(f, context)
+    way = None if target.forward is None and target.inverse is None else oriented(target, x, context)
+    if way is None or not _normal_base(way, x, context):
+        remark = "no map to a base that is known to be normal"
+        return Finding("samples_follow_base", "inconclusive", judged=0.0, remark=remark)
+    found = []
+    for sampler in _samplers(way, context):
+
+        def test(n: int, seed: int, sampler: Any = sampler) -> list[Statistic] | None:
+            points, rows = sampler(n, seed), tiled(context, n)
+            unsure = unstable_code(way, points, rows)
+            z = np.asarray(forward(way, points, rows)[0], dtype=np.float64).reshape(n, -1)
+            return _normality(z[~unsure], float(unsure.mean()))
+
+        found.append(decide("samples_follow_base", test, draws, seed, "rounding moves most of z"))
+    return max(found, key=lambda finding: finding.statistic)
+
+
+def _samplers(target: Target, context: Context) -> list[Any]:
+    """`sample`, and `sample_and_log_prob` where it draws something else."""
+    found = []
+    if target.sample is not None:
+        found.append(lambda n, seed: draw(target, n, seed, context))
+    if target.sample_and_log_prob is not None:
+        found.append(lambda n, seed: draw_with_density(target, n, seed, context)[0])
+    if len(found) == 2 and np.array_equal(*(sampler(FEW, 1) for sampler in found)):
+        found.pop()
+    return found
+
+
+def _normal_base(way: Target, x: np.ndarray, context: Context) -> bool:
+    """Whether log p_Z is that of a standard normal but for a constant, at rows of z that are of ordinary size."""
+    z, log_det = forward(way, x, context)
+    if way.base_log_prob is not None:
+        z = np.random.default_rng(5).standard_normal((len(x), *z.shape[1:])).astype(z.dtype)
+        off = base_density(way, z, context) - normal(z)
+    elif way.log_prob is not None:
+        off = log_density(way, x, context) - np.asarray(log_det, dtype=np.float64) - normal(z)
+    else:
+        return False
+    off = off[np.isfinite(off)]
+    allowed = float(np.finfo(x.dtype).eps) ** 0.5 * (1.0 + float(np.median(np.abs(normal(z)))))
+    return len(off) >= 3 and bool(np.median(np.abs(off - np.median(off))) <= allowed)
+
+
+def _normality(z: np.ndarray, unsure: float) -> list[Statistic] | None:
+    """Deviations of rows from N(0, I); `unsure` is the share of rows that were left out."""
+    from scipy.stats import chi2, norm
+
+    n, dim = z.shape
+    if n < 100 or unsure > 0.1:
+        return None
+    pairs = [(i, j) for i in range(min(dim, 32)) for j in range(i)]
+    alpha = share(dim + 2 + len(pairs) + len(TAILS))
+    squares = np.sum(z**2, axis=1)
+    marginal = [Statistic(f"a distance of coordinate {i}'s distribution from the normal", kolmogorov(z[:, i], norm.cdf),
+                          massart(n, alpha) + 2.0 * unsure + STEP) for i in range(dim)]  # fmt: skip
+    radius = kolmogorov(squares, chi2(dim).cdf), massart(n, alpha) + 2.0 * unsure + STEP
+    found = [*marginal, Statistic("a distance of |z|^2's distribution from the chi-squared", *radius)]
+    for far in TAILS:
+        p, beyond = 2.0 * float(norm.sf(far)), float(np.mean(np.abs(z) > far))
+        limit = binomial(p, z.size, alpha) + unsure + min(STEP, 0.02 * float(norm.pdf(far)))
+        found.append(Statistic(f"a deviation of the share of |z| > {far:g}", abs(beyond - p), limit))
+    if unsure == 0.0:
+        low, high = chi2.ppf(alpha / 2.0, n * dim) / (n * dim), chi2.isf(alpha / 2.0, n * dim) / (n * dim)
+        mean = float(squares.mean()) / dim
+        found.append(Statistic("a relative deviation of the mean of |z|^2 from D", abs(mean - 1.0), max(high - 1.0, 1.0 - low)))
+    u = norm.cdf(z) - 0.5
+    for i, j in pairs:
+        product = u[:, i] * u[:, j]
+        limit = bernstein(product, 0.25, alpha) + 0.5 * unsure
+        found.append(Statistic(f"a joint moment of coordinates {i} and {j}", abs(float(product.mean())), limit))
+    return found
+
+
+STEP = 0.004
+"""What z moved by up to 0.01, as rows that are kept may be, adds to a distance of distribution functions."""
+
+TAILS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+"""Where the tails are looked at: a distance of distribution functions hardly sees them."""
+
+
+@np.errstate(all="ignore")
+def samples_follow_density(
+    f: Any, x: np.ndarray, context: Context = None, *, draws: int = CELLS_DRAWS, seed: int = 0
+) -> Finding:
+    """Samples fall into the cells of a grid as often as the integral of exp(log_prob) over each cell says.
+
+    Pearson's chi-squared over cells with at least 5 expected, the rest joined. In one and two dimensions, for the first
+    row of the context.
+    """
+    from scipy.special import chdtri
+
+    target = as_target(f, context)
+    found = None if target.log_prob is None or x[0].size > 2 else cells(target, x, context)
+    if found is None or not found.decides:
+        return Finding("samples_follow_density", "inconclusive", judged=0.0)
+    row = None if context is None else context[:1]
+    mass = found.mass / found.mass.sum()
+
+    def test(n: int, seed: int) -> list[Statistic]:
+        counts, _ = np.histogramdd(draw(target, n, seed, row).reshape(n, -1).astype(np.float64), found.edges)
+        expected = n * mass
+        large = expected >= 5.0
+        seen = np.append(counts[large], n - counts[large].sum())
+        hoped = np.append(expected[large], max(n - expected[large].sum(), 1.0))
+        statistic = float(np.sum((seen - hoped) ** 2 / hoped))
+        return [Statistic("a chi-squared of cells", statistic, float(chdtri(len(hoped) - 1, share(1))))]
+
+    return decide("samples_follow_density", test, draws, seed)
+
+
+@np.errstate(all="ignore")
+def stein(f: Any, x: np.ndarray, context: Context = None, *, draws: int = 4_000, seed: int = 0) -> Finding:
+    """(2) for shifts along coordinates and from sample to sample, with h = 1 and h a bounded sigmoid across the shift.
+
+    Rows where rounding moves log_prob are left out on both sides of it, and their share is granted.
+    """
+    target = as_target(f, context)
+    pilot = draw(target, 512, seed + 103, context).astype(np.float64).reshape(512, -1)
+    pilot = pilot[np.isfinite(pilot).all(axis=1)]
+    if len(pilot) < 256:
+        return Finding("stein", "inconclusive", judged=0.0, remark="samples are not finite")
+
+    def test(n: int, seed: int) -> list[Statistic] | None:
+        points, rows = draw(target, n, seed, context), tiled(context, n)
+        log_p = log_density(target, points, rows)
+        unsure = unstable_density(target, points, rows)
+        if unsure.mean() > 0.1:
+            return None
+        found = []
+        for name, shift in _shifts(pilot, n).items():
+            found += _identities(target, points, rows, log_p, unsure, shift, name, pilot)
+        return found
+
+    return decide("stein", test, draws, seed, "rounding moves most of log_prob")
+
+
+def _shifts(pilot: np.ndarray, n: int) -> dict[str, np.ndarray]:
+    """For every row a shift that does not depend on it: along one coordinate, by its width, and from one pilot sample
+    to another."""
+    dim, middle = pilot.shape[1], len(pilot) // 2
+    width = WIDTHS * np.subtract(*np.quantile(pilot, [0.84, 0.16], axis=0)) / 2.0
+    row = np.arange(n)
+    along = np.where(row[:, None] % dim == np.arange(dim), width, 0.0)
+    between = (pilot[:middle] - pilot[-middle:])[row % middle]
+    return {"along coordinates": along, "between samples": between}
+
+
+def _identities(
+    target: Target, x: np.ndarray, rows: Context, log_p: np.ndarray, unsure: np.ndarray, shift: np.ndarray, name: str,
+    pilot: np.ndarray,
+) -> list[Statistic]:  # fmt: skip
+    """The deviations from (2), over all rows and over the rows of each coordinate."""
+    n, dim = shift.shape
+    accept, lost = zip(*(_acceptance(target, x, rows, log_p, sign * shift) for sign in (1.0, -1.0)), strict=True)
+    bad = unsure | lost[0] | lost[1]
+    length = np.sqrt(np.sum(shift**2, axis=1)) + 1e-300
+    height = np.sum((x.reshape(n, dim) - np.median(pilot, axis=0)) * shift, axis=1) / length**2
+    h = np.tanh(height + 0.5), np.tanh(height - 0.5)  # at x and at x - d: opposite signs within half a shift
+    numbers = {"1": accept[0] - accept[1], "tanh": h[0] * accept[0] - h[1] * accept[1]}
+    groups = {"": np.s_[:]}
+    if name == "along coordinates" and 1 < dim <= n // 200:
+        groups |= {f" {i}": np.s_[i::dim] for i in range(dim)}
+    alpha, found = share(4 * (len(groups) + 1)), []
+    for group, chosen in groups.items():
+        for weight, values in numbers.items():
+            kept = np.where(bad, 0.0, values)[chosen]  # |values| <= 1: for tanh, |h| + |h'| <= 2 tanh(1/2) < 1 there
+            limit = bernstein(kept, 1.0, alpha) + float(np.mean(bad[chosen]))
+            text = f"a mean of Stein's identity {name}{group}, h = {weight},"
+            found.append(Statistic(text, abs(float(kept.mean())), limit))
+    return found
+
+
+def _acceptance(
+    target: Target, x: np.ndarray, rows: Context, log_p: np.ndarray, shift: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """a(x, x + d) and the rows where it is not known; 0 outside the domain."""
+    moved = (x.reshape(len(x), -1) + shift).astype(x.dtype).reshape(x.shape)
+    low, high = (-np.inf, np.inf) if target.domain is None else target.domain
+    inside = ((moved > low) & (moved < high)).reshape(len(x), -1).all(axis=1)
+    shape = (-1, *(1,) * (x.ndim - 1))
+    other = log_density(target, np.where(inside.reshape(shape), moved, x), rows)
+    accept = np.where(inside, 1.0 / (1.0 + np.exp(log_p - other)), 0.0)
+    return np.nan_to_num(accept), np.isnan(accept)
+
+
+__all__ = ["sampled_density", "samples_follow_base", "samples_follow_density", "sampling", "stein"]
