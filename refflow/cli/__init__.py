@@ -1,4 +1,4 @@
-"""The command line: train, sample, score, info, verify.
+"""The command line: train, sample, score, info, verify, selftest.
 
 Results go to standard output, progress and remarks to standard error. Exit codes: 0 done, 1 an error that one line
 explains, 2 wrong usage, 130 interrupted; verify has more.
@@ -7,11 +7,11 @@ explains, 2 wrong usage, 130 interrupted; verify has more.
 import os
 import sys
 
-from refflow.cli import info, sample, score, train, verify
+from refflow.cli import info, sample, score, selftest, train, verify
 from refflow.cli.app import app, say
 from refflow.errors import RefflowError
 
-COMMANDS = (train.train, score.score, sample.sample, info.info, verify.verify)
+COMMANDS = (train.train, score.score, sample.sample, info.info, verify.verify, selftest.selftest)
 """In the order of the help."""
 
 for _command in COMMANDS:
