@@ -21,8 +21,8 @@ ROOMS = (
 """From the ground up: a room imports only from rooms before it."""
 
 LOOKING_DOWN = {("flow", "files"), ("flow", "lazy"), ("modules", "backends"), ("verification", "storage")}
-"""The conveniences that look down: flow.save, flows of Dask arrays, module.to and files of reports, thin, over free functions, and
-imported when called."""
+"""The conveniences that look down: flow.save, flows of Dask arrays, module.to and files of reports, thin, over free
+functions, and imported when called."""
 
 
 def room(path):

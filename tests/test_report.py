@@ -14,7 +14,7 @@ import pytest
 
 import refflow
 from refflow.errors import RefflowError, ShapeError
-from refflow.verification.replay import replay, reproduction
+from refflow.verification.replaying import replay, reproduction
 from refflow.verification.report import STATUSES, Outcome, Report, read_report
 
 SCHEMA = json.loads(files("refflow.verification").joinpath("report.schema.json").read_text())
