@@ -69,7 +69,9 @@ def flowjax_flow(cond_dim=None):
     from flowjax.distributions import StandardNormal
     from flowjax.flows import coupling_flow
 
-    return coupling_flow(jax.random.key(0), base_dist=StandardNormal((3,)), cond_dim=cond_dim, flow_layers=3, nn_width=8)
+    return coupling_flow(
+        jax.random.key(0), base_dist=StandardNormal((3,)), cond_dim=cond_dim, flow_layers=3, nn_width=8
+    )
 
 
 def test_a_conditional_flow_of_flowjax_passes_and_is_not_touched():
@@ -128,7 +130,11 @@ def test_a_wrong_sign_in_a_bijection_of_flowjax_is_caught():
             return x, -log_det
 
     report = refflow.verify(Wrong(jnp.ones(3), jnp.arange(2.0, 5.0)), level="quick")
-    assert {(c.id, c.variant) for c in report.of("fail")} == {("LD3", "float32"), ("LD3", "float64"), ("LD2", "float64")}
+    assert {(c.id, c.variant) for c in report.of("fail")} == {
+        ("LD3", "float32"),
+        ("LD3", "float64"),
+        ("LD2", "float64"),
+    }
 
 
 # --- distrax

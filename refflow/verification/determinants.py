@@ -153,9 +153,13 @@ def _in_float64(f: Any, x: np.ndarray, context: Context) -> tuple[Any, np.ndarra
 
 
 def _row_function(f: Any, x: np.ndarray, context: Context, i: int) -> RowFunction:
-    """Rows of points to rows of values, all with the context of row i."""
+    """Rows of points to rows of values, all with the context of row i; NaN where a step leaves the domain."""
+    box = getattr(f, "domain", None)
+    size = int(np.prod(x.shape[1:] if getattr(f, "output_shape", None) is None else f.output_shape))
 
     def at(points: np.ndarray) -> np.ndarray:
+        if box is not None and not ((points.real >= box[0]) & (points.real <= box[1])).all():
+            return np.full((len(points), size), np.nan)
         c = None if context is None else np.repeat(context[i : i + 1], len(points), axis=0)
         return np.asarray(forward(f, points.reshape(len(points), *x.shape[1:]), c)[0]).reshape(len(points), -1)
 
