@@ -88,9 +88,9 @@ def trainable(module: Any) -> Iterable[Any]:
 
 
 def draw(*shape: int, seed: int = 0) -> Any:
-    """Normal draws with their own seed, rounded to torch's default precision: parameters of objects that are given theirs.
+    """Normal draws with their own seed, in torch's default precision: parameters of objects that are given theirs.
 
-    Under `torch.set_default_dtype(torch.float64)` the same object is built with the same numbers, not with rounded ones.
+    Under `torch.set_default_dtype(torch.float64)` an object is built of the same numbers, and not of rounded ones.
     """
     import torch
 

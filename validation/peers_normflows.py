@@ -212,7 +212,7 @@ def models(add: Callable[..., None]) -> None:
         layers = [flows.MaskedAffineAutoregressive(D, 16, context_features=2), flows.LULinearPermute(D)]
         return nf.ConditionalNormalizingFlow(nf.distributions.DiagGaussian(D), layers)
 
-    add("NormalizingFlow, affine couplings", shaken(real_nvp), on((D,)))
+    add("NormalizingFlow, affine couplings", shaken(real_nvp, by=0.1), on((D,)))
     add("NormalizingFlow, splines", shaken(spline), on((D,)))
     add("ConditionalNormalizingFlow, autoregressive", shaken(conditional), on((D,), context=2))
 
