@@ -69,7 +69,9 @@ def flowjax_flow(cond_dim=None):
     from flowjax.distributions import StandardNormal
     from flowjax.flows import coupling_flow
 
-    return coupling_flow(jax.random.key(0), base_dist=StandardNormal((3,)), cond_dim=cond_dim, flow_layers=3, nn_width=8)
+    return coupling_flow(
+        jax.random.key(0), base_dist=StandardNormal((3,)), cond_dim=cond_dim, flow_layers=3, nn_width=8
+    )
 
 
 def test_a_conditional_flow_of_flowjax_passes_and_is_not_touched():
@@ -128,7 +130,11 @@ def test_a_wrong_sign_in_a_bijection_of_flowjax_is_caught():
             return x, -log_det
 
     report = refflow.verify(Wrong(jnp.ones(3), jnp.arange(2.0, 5.0)), level="quick")
-    assert {(c.id, c.variant) for c in report.of("fail")} == {("LD3", "float32"), ("LD3", "float64"), ("LD2", "float64")}
+    assert {(c.id, c.variant) for c in report.of("fail")} == {
+        ("LD3", "float32"),
+        ("LD3", "float64"),
+        ("LD2", "float64"),
+    }
 
 
 # --- distrax
@@ -279,9 +285,10 @@ def test_a_tfp_spline_that_does_not_compile_is_run_all_the_same():
         bin_widths=jnp.full((2, 4), 1.5), bin_heights=jnp.asarray([[1.0, 2.0, 2.0, 1.0]] * 2),
         knot_slopes=jnp.full((2, 3), 0.7), range_min=-3.0,
     )  # fmt: skip
-    report = refflow.verify(spline, event_shape=(2,), level="quick", only=["SH", "DT", "RT1", "LD3"])
-    assert not report.of("fail"), str(report)
-    assert {c.id for c in report.of("pass")} >= {"SH", "DT", "RT1"}
+    report = refflow.verify(spline, event_shape=(2,), level="quick", only=["SH", "DT", "DE"])
+    assert report.ok, str(report)
+    assert len(report.of("pass")) == 6
+    assert sum("does not compile" in remark for remark in report.remarks) == 2
 
 
 # --- functions and equinox modules
@@ -330,7 +337,9 @@ def test_densities_of_scikit_learn_are_copied_and_seeded(name):
     from sklearn import mixture, neighbors
 
     x = np.random.default_rng(0).standard_normal((60, 2))
-    density = neighbors.KernelDensity() if name == "KernelDensity" else getattr(mixture, name)(2, random_state=1)
+    density = (
+        neighbors.KernelDensity() if name == "KernelDensity" else getattr(mixture, name)(n_components=2, random_state=1)
+    )
     density.fit(x)
     target = recognise(density)
     first = target.sample(9, 5)

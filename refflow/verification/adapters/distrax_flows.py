@@ -101,9 +101,7 @@ def _bijector(obj: Any, dtype: str, shape: tuple[int, ...], given: Given, compil
         for part in parts:
             layers.append(replace(_bijector(part, dtype, shape, Given(), compiler), dtypes=(dtype,)))
             shape = _output(part, dtype, shape)
-    return replace(
-        found, layers=tuple(layers), domain=given.domain or domain, codomain=given.codomain or codomain
-    )
+    return replace(found, layers=tuple(layers), domain=given.domain or domain, codomain=given.codomain or codomain)
 
 
 def _output(obj: Any, dtype: str, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -69,9 +69,7 @@ def target(obj: Any, given: Given) -> Target:
     return replace(found, fresh=lambda: target(obj, given), remarks=remarks)
 
 
-def _target(
-    obj: Any, dtype: str, shape: tuple[int, ...], pointwise: bool, given: Given, compiler: Compiler
-) -> Target:
+def _target(obj: Any, dtype: str, shape: tuple[int, ...], pointwise: bool, given: Given, compiler: Compiler) -> Target:
     context = None if given.context is None else given.context.shape[1:]
     transform, inverse, log_prob = (_call(name, pointwise) for name in ("forward", "inverse", "log_prob"))
     found = jt.maps(

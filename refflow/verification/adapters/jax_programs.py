@@ -79,7 +79,9 @@ class Compiler:
                 found = [
                     jax.tree_util.tree_map(
                         lambda a, k=len(part[0]): np.asarray(a)[:k] if padded else np.asarray(a),
-                        self._call(static, numbers, [_ready(r, dtype, _size(len(rows[0]), padded)) for r in part], eager),
+                        self._call(
+                            static, numbers, [_ready(r, dtype, _size(len(rows[0]), padded)) for r in part], eager
+                        ),
                     )
                     for part in _parts(rows, padded)
                 ]

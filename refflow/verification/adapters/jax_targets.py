@@ -57,7 +57,10 @@ def maps(name: str, obj: Any, dtype: str, form: Form, compiler: Any) -> Target:
     found: dict[str, Any] = {}
     remarks: list[str] = []
     context = [] if form.context_shape is None else [(2, *form.context_shape)]
-    for side, function, shape in (("forward", form.transform, form.shape), ("inverse", form.inverse, form.output_shape)):
+    for side, function, shape in (
+        ("forward", form.transform, form.shape),
+        ("inverse", form.inverse, form.output_shape),
+    ):
         slope, derivative = {"forward": "jacobian", "inverse": "inverse_jacobian"}[side], jacobian_of(function)
         way, _, why = compiler.way(function, obj, dtype, (2, *shape), *context).partition(": ")
         if way == "absent":

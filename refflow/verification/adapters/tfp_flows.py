@@ -106,9 +106,7 @@ def bijector(obj: Any, dtype: str, shape: tuple[int, ...], given: Given, compile
         for part in parts:
             layers.append(replace(bijector(part, dtype, shape, Given(), compiler), dtypes=(dtype,)))
             shape = tuple(map(int, part.forward_event_shape(shape)))
-    return replace(
-        found, layers=tuple(layers), domain=given.domain or domain, codomain=given.codomain or codomain
-    )
+    return replace(found, layers=tuple(layers), domain=given.domain or domain, codomain=given.codomain or codomain)
 
 
 def _distribution(obj: Any, dtype: str, given: Given, compiler: Any) -> Target:
@@ -182,7 +180,7 @@ class Plain:
     """In the place of a compiler, for code that runs on NumPy arrays as it is: no derivatives."""
 
     def way(self, function: Any, obj: Any, dtype: str, *shapes: tuple[int, ...]) -> str:
-        """"eager" is not worth a remark here: nothing of it compiles; what has no `_inverse` is absent."""
+        """ "eager" is not worth a remark here: nothing of it compiles; what has no `_inverse` is absent."""
         try:
             function(obj, np.full(shapes[0], 0.5, dtype=dtype))
         except NotImplementedError as error:
