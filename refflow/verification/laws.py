@@ -59,7 +59,7 @@ def antisymmetry(f: Any, x: np.ndarray, context: Context = None) -> Finding:
 
 @np.errstate(all="ignore")
 def chain_additivity(f: Any, x: np.ndarray, context: Context = None) -> Finding:
-    """f_K(... f_1(x)) = f(x) and the sum of the parts' log-determinants = the whole's; for maps that show their parts."""
+    """f_K(... f_1(x)) = f(x) and the sum of the parts' log-determinants = the whole's, where it shows them."""
     if not isinstance(f, Chain) and not getattr(f, "layers", ()):
         return Finding("chain_additivity", "inconclusive", judged=0.0)
 
