@@ -106,7 +106,9 @@ def test_densities_of_flowjax_are_sampled_and_differentiated():
     target = recognise(flowjax_flow(cond_dim=2), context=np.ones((4, 2))).cast("float64")
     c = np.random.default_rng(0).standard_normal((7, 2))
     x, log_p = target.sample_and_log_prob(7, 3, c)
-    assert x.shape == (7, 3) and log_p.shape == (7,) and target.to_base == "inverse"
+    assert x.shape == (7, 3)
+    assert log_p.shape == (7,)
+    assert target.to_base == "inverse"
     np.testing.assert_array_equal(target.sample(7, 3, c), x)
     assert not np.array_equal(target.sample(7, 4, c), x)
     np.testing.assert_allclose(target.log_prob(x, c), log_p, rtol=1e-12)
@@ -116,7 +118,8 @@ def test_densities_of_flowjax_are_sampled_and_differentiated():
     slopes = [(target.log_prob(x + e, c) - target.log_prob(x - e, c)) / 2e-5 for e in step]
     np.testing.assert_allclose(target.gradient(x, c), np.stack(slopes, axis=1), rtol=1e-6, atol=1e-6)
     by_parameter = target.parameter_gradient(x, c)
-    assert by_parameter and all(np.isfinite(v).all() for v in by_parameter.values())
+    assert by_parameter
+    assert all(np.isfinite(v).all() for v in by_parameter.values())
     assert any(np.abs(v).max() > 0.0 for v in by_parameter.values())
 
 
@@ -229,9 +232,11 @@ def test_samples_of_distrax_agree_with_its_density():
     pytest.importorskip("distrax")
     target = recognise(distrax_bijectors()["flow"]())
     x, log_p = target.sample_and_log_prob(6, 0)
-    assert x.shape == (6, 3) and log_p.shape == (6,)
+    assert x.shape == (6, 3)
+    assert log_p.shape == (6,)
     np.testing.assert_allclose(target.log_prob(x), log_p, rtol=1e-5)
-    assert target.to_base == "inverse" and target.gradient(x).shape == (6, 3)
+    assert target.to_base == "inverse"
+    assert target.gradient(x).shape == (6, 3)
 
 
 # --- TensorFlow Probability
@@ -285,9 +290,10 @@ def test_a_tfp_spline_that_does_not_compile_is_run_all_the_same():
         bin_widths=jnp.full((2, 4), 1.5), bin_heights=jnp.asarray([[1.0, 2.0, 2.0, 1.0]] * 2),
         knot_slopes=jnp.full((2, 3), 0.7), range_min=-3.0,
     )  # fmt: skip
-    report = refflow.verify(spline, event_shape=(2,), level="quick", only=["SH", "DT", "RT1", "LD3"])
-    assert not report.of("fail"), str(report)
-    assert {c.id for c in report.of("pass")} >= {"SH", "DT", "RT1"}
+    report = refflow.verify(spline, event_shape=(2,), level="quick", only=["SH", "DT", "DE"])
+    assert report.ok, str(report)
+    assert len(report.of("pass")) == 6
+    assert sum("does not compile" in remark for remark in report.remarks) == 2
 
 
 # --- functions and equinox modules
@@ -336,11 +342,15 @@ def test_densities_of_scikit_learn_are_copied_and_seeded(name):
     from sklearn import mixture, neighbors
 
     x = np.random.default_rng(0).standard_normal((60, 2))
-    density = neighbors.KernelDensity() if name == "KernelDensity" else getattr(mixture, name)(2, random_state=1)
+    density = (
+        neighbors.KernelDensity() if name == "KernelDensity" else getattr(mixture, name)(n_components=2, random_state=1)
+    )
     density.fit(x)
     target = recognise(density)
     first = target.sample(9, 5)
-    assert first.shape == (9, 2) and target.log_prob(x).shape == (60,) and target.event_shape == (2,)
+    assert first.shape == (9, 2)
+    assert target.log_prob(x).shape == (60,)
+    assert target.event_shape == (2,)
     np.testing.assert_array_equal(target.sample(9, 5), first)
     assert not np.array_equal(target.sample(9, 6), first)
     assert getattr(density, "random_state", 1) == 1
@@ -355,7 +365,9 @@ def test_padded_programs_give_each_row_what_it_gets_alone():
     forward = recognise(flowjax_flow()).cast("float64").forward
     x = np.random.default_rng(0).standard_normal((130, 3))
     whole, log_det = forward(x)
-    assert whole.shape == (130, 3) and log_det.shape == (130,) and forward(x[:0])[0].shape == (0, 3)
+    assert whole.shape == (130, 3)
+    assert log_det.shape == (130,)
+    assert forward(x[:0])[0].shape == (0, 3)
     for i in (0, 127, 128, 129):
         np.testing.assert_array_equal(forward(x[i : i + 1])[0][0], whole[i])
     changed = np.full_like(x, np.nan)
@@ -374,7 +386,8 @@ def test_float64_is_float64_and_float32_float32_whatever_the_user_has_set():
     for name in ("float32", "float64"):
         seen.clear()
         y, log_det = target.cast(name).forward(np.ones((3, 2), dtype=name))
-        assert y.dtype == log_det.dtype == name and set(seen) <= {name}
+        assert y.dtype == log_det.dtype == name
+        assert set(seen) <= {name}
     with pytest.raises(TypeError, match="complex"):
         target.forward(np.ones((1, 2), dtype=complex))
 
@@ -395,8 +408,8 @@ def test_preparations_are_not_charged_to_a_budget():
     try:
         with guard.budget(0.2):
             assert guard("slow", slow) == guard("slow", slow) == 1
+            guard("idle", time.sleep, 0.25)
             with pytest.raises(OutOfBudget):
-                guard("idle", time.sleep, 0.25)
                 guard("idle", time.sleep, 0.0)
     finally:
         guard.close()

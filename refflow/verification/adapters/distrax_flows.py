@@ -18,7 +18,7 @@ from refflow.verification.adapters import jax_targets as jt
 from refflow.verification.adapters import tfp_flows
 from refflow.verification.adapters.given import Given
 from refflow.verification.adapters.jax_objects import Uncast, arrays, cast, comes_from, precision, precisions
-from refflow.verification.adapters.jax_programs import Compiler
+from refflow.verification.adapters.jax_programs import Compiler, Rows
 from refflow.verification.targets import Box, Target
 
 SELF_CONSISTENT = ("LowerUpperTriangularAffine", "RationalQuadraticSpline")
@@ -61,7 +61,7 @@ def _special(obj: Any, change: Callable[[Any], Any], *, dtype: str) -> Any:
 
 def _arguments(obj: Any) -> dict[str, Any] | None:
     """Arguments with which the constructor makes the object again, number for number; None if none are found."""
-    signature = [p for p in inspect.signature(type(obj).__init__).parameters.values()][1:]
+    signature = list(inspect.signature(type(obj).__init__).parameters.values())[1:]
     found = {
         p.name: vars(obj).get(f"_{p.name}", vars(obj).get(p.name)) for p in signature
         if f"_{p.name}" in vars(obj) or p.name in vars(obj)
@@ -137,7 +137,7 @@ def _distribution(obj: Any, dtype: str, given: Given, compiler: Compiler) -> Tar
 
 
 @functools.cache
-def calls(extra: int) -> tuple[jt.Rows, jt.Rows]:
+def calls(extra: int) -> tuple[Rows, Rows]:
     """Both directions, on events that have so many axes more than the bijector's own."""
 
     def transform(obj: Any, x: Any) -> Any:

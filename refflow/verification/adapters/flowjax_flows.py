@@ -3,6 +3,7 @@
 `transform` takes the base to the data. Rows are mapped by `jax.vmap`; conditions are the rows of context.
 """
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -42,7 +43,7 @@ def _bijection(obj: Any, dtype: str, given: Given, compiler: Compiler) -> Target
 
 def _maps(obj: Any, dtype: str, compiler: Compiler) -> Target:
     shape = None if obj.cond_shape is None else tuple(obj.cond_shape)
-    flat = None if shape is None else (int(jt.np.prod(shape)),)
+    flat = None if shape is None else (math.prod(shape),)
     form = jt.Form(_transform, _inverse, tuple(obj.shape), tuple(obj.shape), flat, padded=True)
     return jt.maps(type(obj).__name__, obj, dtype, form, compiler)
 

@@ -11,7 +11,7 @@ from typing import Any
 from refflow.verification.adapters import jax_targets as jt
 from refflow.verification.adapters.given import Given
 from refflow.verification.adapters.jax_objects import cast, comes_from, precision, precisions
-from refflow.verification.adapters.jax_programs import POINTS, Compiler
+from refflow.verification.adapters.jax_programs import POINTS, Compiler, Rows
 from refflow.verification.targets import Target
 
 
@@ -76,17 +76,18 @@ def _target(obj: Any, dtype: str, shape: tuple[int, ...], pointwise: bool, given
         given.name or type(obj).__name__, obj, dtype,
         jt.Form(transform, inverse, shape, shape, context, padded=pointwise), compiler,
     )  # fmt: skip
-    found = replace(
-        found, context=given.context, domain=given.domain, codomain=given.codomain,
-        **{k: None for k in ("forward", "inverse") if getattr(obj, k, None) is None},
-    )  # fmt: skip
+    if getattr(obj, "forward", None) is None:
+        found = replace(found, forward=None, jacobian=None)
+    if getattr(obj, "inverse", None) is None:
+        found = replace(found, inverse=None, inverse_jacobian=None)
+    found = replace(found, context=given.context, domain=given.domain, codomain=given.codomain)
     if callable(getattr(obj, "log_prob", None)):
         return jt.density(found, log_prob, obj, dtype, compiler, padded=pointwise and POINTS)
     return found
 
 
 @functools.cache
-def _call(name: str, pointwise: bool) -> jt.Rows:
+def _call(name: str, pointwise: bool) -> Rows:
     import jax
 
     def call(obj: Any, x: Any, *context: Any) -> Any:

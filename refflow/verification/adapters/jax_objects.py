@@ -53,7 +53,7 @@ def mapped(value: Any, leaf: Callable[[Any], Any], special: Callable[..., Any] |
         return known[id(v)][1]
 
     def found(v: Any) -> Any:
-        if isinstance(v, float) or getattr(getattr(v, "dtype", None), "kind", "") == "f" and hasattr(v, "shape"):
+        if isinstance(v, float) or (getattr(getattr(v, "dtype", None), "kind", "") == "f" and hasattr(v, "shape")):
             return leaf(v)
         if isinstance(v, dict):
             return _kept(v, {k: change(u) for k, u in v.items()}, type(v))

@@ -16,7 +16,7 @@ import numpy as np
 from refflow.verification.adapters import jax_targets as jt
 from refflow.verification.adapters.given import Given
 from refflow.verification.adapters.jax_objects import Uncast, arrays, cast, comes_from, precisions
-from refflow.verification.adapters.jax_programs import Compiler
+from refflow.verification.adapters.jax_programs import Compiler, Rows
 from refflow.verification.targets import Box, Target
 
 PACKAGE = "tensorflow_probability"
@@ -127,7 +127,7 @@ def _distribution(obj: Any, dtype: str, given: Given, compiler: Any) -> Target:
 
 
 @functools.cache
-def calls(ndims: int, output_ndims: int) -> tuple[jt.Rows, jt.Rows]:
+def calls(ndims: int, output_ndims: int) -> tuple[Rows, Rows]:
     """Both directions on batches of events of so many axes."""
 
     def transform(obj: Any, x: Any) -> Any:
