@@ -8,7 +8,7 @@ import numpy as np
 
 from refflow.errors import StructureError
 from refflow.verification.adapters import torch_copies as copies
-from refflow.verification.adapters.torch_calls import Calls, Description, on_rows, some_rows
+from refflow.verification.adapters.torch_calls import Calls, Description, drawing, on_rows, some_rows
 from refflow.verification.guard import Guard, TargetError
 
 SECONDS = 20.0
@@ -29,6 +29,22 @@ def tried(
         return tuple(np.array(part) for part in answer)
     except TargetError as error:
         return error.__cause__ or error
+    finally:
+        guard.close()
+
+
+def draws(held: Any, d: Description, default: str | None = None) -> str | None:
+    """The precision of samples, or the name of the error that they raise; None if there are no samples."""
+    sample = d.calls(held).sample
+    if sample is None:
+        return None
+    _, context = some_rows(d, 2)
+    guard = Guard(SECONDS)
+    try:
+        rows = [c.astype(copies.own_dtype(held) or "float64") for c in context]
+        return str(guard("sample", drawing(sample, copies.Surroundings(default)), 2, 0, *rows).dtype)
+    except TargetError as error:
+        return type(error.__cause__ or error).__name__
     finally:
         guard.close()
 
@@ -71,7 +87,9 @@ def defaults(source: Any, d: Description, names: tuple[str, ...]) -> tuple[str, 
             copies.cast(held, name)
             if isinstance(tried(held, d, side, 2, default), RuntimeError):
                 return True
-        return False
+        held = _copy(source, train=False)
+        copies.cast(held, name)
+        return draws(held, d, default) not in (None, name)
 
     return tuple(name for name in names if raises(name, None) and not raises(name, name))
 
