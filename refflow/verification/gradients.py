@@ -63,8 +63,6 @@ def richardson(
             column = finer
         sides = (up + down - 2.0 * middle) / step  # of smooth functions it falls with h, at a kink it stays
         flat = np.abs(sides[:, -1]) > 0.5 * np.abs(sides[:, -3])
-    finest, spread = (up - down)[:, -1] / (2.0 * step[:, -1]), np.abs(sides[:, -1]) + noise[:, -1]
-    error = np.where(np.abs(value - finest) > 2.0 * spread, np.inf, error)  # a kink within the coarser steps
     kink = flat & (np.abs(sides[:, -1]) > 8.0 * noise[:, -1] + 1e-6 * (1.0 + np.abs(value)))
     return value, np.where(kink, np.inf, error)
 

@@ -34,19 +34,21 @@ def tried(
 
 
 def draws(held: Any, d: Description, default: str | None = None) -> str | None:
-    """The precision of samples, or the name of the error that they raise; None if there are no samples."""
-    sample = d.calls(held).sample
-    if sample is None:
-        return None
-    _, context = some_rows(d, 2)
+    """The precision of samples and of their log-densities ("mixed" if they differ), or the name of the error that they
+    raise; None if there are no samples."""
+    calls, (_, context) = d.calls(held), some_rows(d, 2)
+    rows = [c.astype(copies.own_dtype(held) or "float64") for c in context]
+    found: set[str] = set()
     guard = Guard(SECONDS)
     try:
-        rows = [c.astype(copies.own_dtype(held) or "float64") for c in context]
-        return str(guard("sample", drawing(sample, copies.Surroundings(default)), 2, 0, *rows).dtype)
+        for draw in filter(None, (calls.sample, calls.sample_and_log_prob)):
+            answer = guard("sample", drawing(draw, copies.Surroundings(default)), 2, 0, *rows)
+            found |= {str(part.dtype) for part in (answer if isinstance(answer, tuple) else (answer,))}
     except TargetError as error:
         return type(error.__cause__ or error).__name__
     finally:
         guard.close()
+    return None if not found else "mixed" if len(found) > 1 else found.pop()
 
 
 def settled(pristine: Any, d: Description) -> Any:
