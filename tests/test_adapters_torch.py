@@ -68,7 +68,9 @@ def test_a_module_of_ones_own_and_its_broken_twin():
     torch.manual_seed(0)
     _, decided = sound(moved(Coupling()), event_shape=4)
     assert {"RT1", "RT2", "LD1", "LD2", "LD3"} <= decided
-    assert {"LD2[float64]", "LD3[float64]", "LD3[float32]"} <= failing(moved(Coupling(-1.0)), event_shape=4, only=VALUES)
+    assert {"LD2[float64]", "LD3[float64]", "LD3[float32]"} <= failing(
+        moved(Coupling(-1.0)), event_shape=4, only=VALUES
+    )
     with pytest.raises(StructureError, match="event_shape"):
         refflow.verify(Coupling())
 
@@ -90,9 +92,7 @@ def nflows_items():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "name", ["affine coupling", "autoregressive", "spline", "lu", "actnorm", "squeeze", "images"]
-)
+@pytest.mark.parametrize("name", ["affine coupling", "autoregressive", "spline", "lu", "actnorm", "squeeze", "images"])
 def test_nflows_transforms(name):
     torch.manual_seed(0)
     obj, shape = nflows_items()[name]
@@ -139,7 +139,7 @@ def test_normflows():
     for layer, shape in (
         (nf.flows.MaskedAffineFlow(mask, nf.nets.MLP([4, 8, 4]), nf.nets.MLP([4, 8, 4])), 4),
         (nf.flows.CoupledRationalQuadraticSpline(4, 1, 8), 4), (nf.flows.LULinearPermute(4), 4),
-        (nf.flows.MaskedAffineAutoregressive(4, 8, num_blocks=1), 4), (nf.flows.Invertible1x1Conv(2, True), (2, 2, 2)),
+        (nf.flows.MaskedAffineAutoregressive(4, 8, num_blocks=1), 4), (nf.flows.Invertible1x1Conv(2), (2, 2, 2)),
     ):  # fmt: skip
         sound(moved(layer), event_shape=shape)
     report, _ = sound(nf.flows.ActNorm((4,)), event_shape=4)
