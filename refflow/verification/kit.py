@@ -191,7 +191,7 @@ def _ask_all(
     for check in CHECKS:
         if chosen is None or check.id in chosen or any(check.id in _gates(c) for c in chosen):
             seen.asked = check.id, run.variant
-            outcomes[check.id] = outcome = _expect(_ask(check, run, outcomes), expected)
+            outcomes[check.id] = outcome = _expect(_of_mode(run, _ask(check, run, outcomes)), expected)
             if chosen is None or check.id in chosen:
                 progress(outcome)
     return [outcome for outcome in outcomes.values() if chosen is None or outcome.id in chosen]
@@ -240,12 +240,17 @@ def _ask(check: Check, run: Run, before: Mapping[str, Outcome]) -> Outcome:
     return _judged(check, run, found, time.monotonic() - started)
 
 
+def _of_mode(run: Run, outcome: Outcome) -> Outcome:
+    """What fails in another mode than the first is a warning: a train mode need not be a density."""
+    if outcome.status != "fail" or not run.variant or run.variant in run.target.dtypes:
+        return outcome
+    said = f"in {run.variant} mode, which need not be a density: {outcome.explanation}"
+    return replace(outcome, status="warn", explanation=said)
+
+
 def _weighed(run: Run, violation: LawViolation) -> tuple[str, str]:
-    """A violation is a fault, but in a mode that is no density it is a warning, and so is one in float64 of a target
-    whose own numbers are float32, if it is within their rounding: constants that were computed in float32, such as the
-    inverse of a matrix, keep their errors when they are cast."""
-    if run.variant and run.variant not in run.target.dtypes:
-        return "warn", f"in {run.variant} mode, which need not be a density, "
+    """A violation is a fault; one in float64 of a target whose own numbers are float32 is a warning if it is within
+    their rounding: constants that were computed in float32, as the inverse of a matrix, keep their errors in a cast."""
     own = run.target.dtypes[0]
     if own == "float32" and run.dtype == np.float64 and violation.tolerance in EXCESSES:
         if violation.statistic * float(np.finfo(np.float64).eps) <= EXCESS * float(np.finfo(np.float32).eps):

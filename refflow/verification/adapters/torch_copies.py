@@ -14,6 +14,9 @@ import numpy as np
 
 from refflow.errors import StructureError
 
+INVERSES = ("_InverseTransform", "Inverse")
+"""What torch calls the inverse of a transform, and what it is called once zuko has been imported."""
+
 
 def of(obj: Any, module: str, *names: str) -> bool:
     """Whether a class of this module and one of these names (any, if none is given) is in the object's ancestry;
@@ -69,7 +72,7 @@ def copied(obj: Any) -> Any:
             if _is_tensor(part) and not part.is_leaf:
                 memo[id(part)] = part.detach().clone()
         for part in reached(obj):
-            if of(part, "torch.distributions.transforms", "_InverseTransform") and id(part) not in memo:
+            if of(part, "torch.distributions.transforms", *INVERSES) and id(part) not in memo:
                 memo[id(part)] = copy.deepcopy(part.inv, memo).inv
         return copy.deepcopy(obj, memo)
     except Exception as error:  # whatever foreign code answers to being copied

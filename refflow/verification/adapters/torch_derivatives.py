@@ -1,45 +1,50 @@
-"""Derivatives of functions of tensors, one row at a time with its context: a leak between rows would corrupt them."""
+"""Derivatives of functions of tensors by reverse-mode differentiation.
 
+All rows that are handed in are differentiated together: with the sum over rows, which is each row's own derivative if
+rows do not leak into one another. Whoever cannot rely on that, as the law of log-determinants, hands in one row.
+"""
+
+from functools import cache
 from typing import Any
 
 
 def jacobian(function: Any, x: Any, context: Any) -> Any:
-    """dy/dx `(N, M, D)` of the value, events flattened, by reverse-mode differentiation."""
+    """dy/dx `(N, M, D)` of the value, events flattened."""
     import torch
 
-    return torch.stack([_row(function, x[i : i + 1], None if context is None else context[i : i + 1])
-                        for i in range(len(x))])  # fmt: skip
-
-
-def _row(function: Any, x: Any, context: Any) -> Any:
-    import torch
-
+    n, size = len(x), x[0].numel()
     with torch.enable_grad():
         leaf = x.detach().clone().requires_grad_()
-        y = function(leaf.clone(), context)[0].reshape(-1)
+        y = function(leaf.clone(), context)[0].reshape(n, -1)
         if not y.requires_grad:
-            return x.new_zeros((len(y), leaf.numel()))
-        rows = torch.eye(len(y), dtype=y.dtype)
+            return x.new_zeros((n, y.shape[1], size))
+        rows = torch.eye(y.shape[1], dtype=y.dtype)[:, None].expand(-1, n, -1)
         try:  # all rows of J in one pass; the forward pass is not batched, so that it may branch on its input
             (found,) = torch.autograd.grad(y, leaf, rows, is_grads_batched=True, retain_graph=True, allow_unused=True)
+            found = x.new_zeros((y.shape[1], n, size)) if found is None else found
         except RuntimeError:
-            found = torch.stack([_zeros(torch.autograd.grad(y, leaf, row, retain_graph=True, allow_unused=True)[0],
-                                        leaf) for row in rows])  # fmt: skip
-    return _zeros(found, x.new_zeros((len(y), leaf.numel()))).reshape(len(y), -1).detach()
+            found = torch.stack([_zeros(torch.autograd.grad(y, leaf, row, retain_graph=True, allow_unused=True)[0], leaf)
+                                 for row in rows])  # fmt: skip
+    return found.reshape(y.shape[1], n, size).transpose(0, 1).detach()
+
+
+@cache
+def warm() -> None:
+    """One small derivative: torch takes a second for its first, which is nobody's budget."""
+    import torch
+
+    jacobian(lambda x, _: (x * x, None), torch.ones(1, 2), None)
 
 
 def gradient(log_prob: Any, x: Any, context: Any) -> Any:
     """d log_prob / dx `(N, D)`."""
     import torch
 
-    found = []
     with torch.enable_grad():
-        for i in range(len(x)):
-            leaf = x[i : i + 1].detach().clone().requires_grad_()
-            value = log_prob(leaf.clone(), None if context is None else context[i : i + 1]).sum()
-            (slope,) = torch.autograd.grad(value, leaf, allow_unused=True)
-            found.append(_zeros(slope, leaf).reshape(-1))
-    return torch.stack(found).detach()
+        leaf = x.detach().clone().requires_grad_()
+        value = log_prob(leaf.clone(), context).sum()
+        (slope,) = torch.autograd.grad(value, leaf, allow_unused=True)
+    return _zeros(slope, leaf).reshape(len(x), -1).detach()
 
 
 def parameter_gradient(log_prob: Any, parameters: list[Any], x: Any, context: Any = None) -> tuple[Any, ...]:

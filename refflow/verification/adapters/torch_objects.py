@@ -13,7 +13,7 @@ import numpy as np
 from refflow.verification.adapters import torch_copies as copies
 from refflow.verification.adapters import torch_probing as probing
 from refflow.verification.adapters.torch_calls import Calls, Description, arrays, drawing, on_rows, some_rows, tensor
-from refflow.verification.adapters.torch_derivatives import gradient, jacobian, parameter_gradient
+from refflow.verification.adapters.torch_derivatives import gradient, jacobian, parameter_gradient, warm
 from refflow.verification.targets import Target
 
 Values = dict[str, np.ndarray]
@@ -21,6 +21,7 @@ Values = dict[str, np.ndarray]
 
 def target(obj: Any, d: Description) -> Target:
     """The target of an object; raises StructureError if it cannot be copied, or is no map between equal sizes."""
+    warm()
     pristine = copies.copied(obj)
     if d.output_shape is None:
         d = replace(d, output_shape=probing.output_shape(pristine, d))
@@ -35,13 +36,11 @@ def target(obj: Any, d: Description) -> Target:
     remarks += said + _beyond_to(settled, own, names[1])
     defaults = probing.defaults(settled, evaluated, names) if own is not None else ()
     remarks += tuple(f"it computes in {name} only under torch.set_default_dtype({name}): asked so" for name in defaults)
-    found = _variant(_Source(pristine, settled, evaluated, own, names, defaults))
+    found = _variant(_Source(settled, evaluated, own, names, defaults))
     if probing.train_differs(settled, evaluated):
         training, said = probing.available(settled, d, train=True)
         remarks += said
-        found = replace(
-            found, modes={"train": _variant(_Source(pristine, settled, training, own, names, defaults, True))}
-        )
+        found = replace(found, modes={"train": _variant(_Source(settled, training, own, names, defaults, True))})
     return replace(found, remarks=remarks)
 
 
@@ -52,9 +51,8 @@ def _beyond_to(settled: Any, own: str | None, dtype: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Source:
-    """What variants are made of: the object before any call, the one that is verified, and their precisions."""
+    """What variants are made of: a copy that is never called, what is known of it, and its precisions."""
 
-    pristine: Any
     settled: Any
     described: Description
     own: str | None
@@ -62,18 +60,18 @@ class _Source:
     defaults: tuple[str, ...] = ()
     train: bool = False
 
-    def copy(self, dtype: str | None, pristine: bool) -> Any:
-        held = copies.copied(self.pristine if pristine else self.settled)
+    def copy(self, dtype: str | None) -> Any:
+        held = copies.copied(self.settled)
         if self.own is not None and self.own != (dtype or self.names[0]):
             copies.cast(held, dtype or self.names[0])
         copies.set_mode(held, self.train)
         return held
 
 
-def _variant(source: _Source, dtype: str | None = None, pristine: bool = False, values: Values | None = None) -> Target:
+def _variant(source: _Source, dtype: str | None = None, values: Values | None = None) -> Target:
     """A target on two copies: one that is called, and one that is differentiated, so that no call sees a graph."""
     d, changed = source.described, dict(values or {})
-    held, twin = source.copy(dtype, pristine), source.copy(dtype, pristine)
+    held, twin = source.copy(dtype), source.copy(dtype)
     asked, smooth, own = d.calls(held), d.calls(twin), dtype or source.names[0]
     around = copies.Surroundings(own if own in source.defaults else None)
 
@@ -83,7 +81,7 @@ def _variant(source: _Source, dtype: str | None = None, pristine: bool = False, 
             _assign(part, new)
 
     def casting(other: Any) -> Target:
-        return _variant(source, np.dtype(other).name, pristine, changed)
+        return _variant(source, np.dtype(other).name, changed)
 
     write(changed)
     cast = None if source.own is None else casting
@@ -94,7 +92,7 @@ def _variant(source: _Source, dtype: str | None = None, pristine: bool = False, 
     return replace(
         _functions(d, asked, smooth, around), context=d.context, dtypes=source.names, structure=d.structure,
         output_shape=d.output_shape, domain=d.domain, codomain=d.codomain, to_base=d.to_base,
-        layers=parts, cast=cast, fresh=lambda: _variant(source, dtype, pristine=True),
+        layers=parts, cast=cast, fresh=lambda: _variant(source, dtype),
         parameters=(lambda: {name: arrays(p).copy() for name, p in _named(held).items()}) if trainable else None,
         set_parameters=write if trainable else None,
         parameter_gradient=None if smooth.log_prob is None or not trainable else _weights(twin, smooth.log_prob, around),
@@ -145,11 +143,13 @@ def _layers(d: Description, asked: Calls, smooth: Calls, around: copies.Surround
 
 
 def _named(obj: Any) -> dict[str, Any]:
-    """The parameters by name; those of modules that an object holds which is none itself are numbered."""
+    """The parameters that can be trained, by name; those of modules in an object that is none itself are numbered."""
     if copies.is_module(obj):
-        return dict(obj.named_parameters())
-    return {f"{i}.{name}": p for i, module in enumerate(copies.modules(obj))
-            for name, p in module.named_parameters(recurse=False)}  # fmt: skip
+        found = dict(obj.named_parameters())
+    else:
+        found = {f"{i}.{name}": p for i, module in enumerate(copies.modules(obj))
+                 for name, p in module.named_parameters(recurse=False)}  # fmt: skip
+    return {name: p for name, p in found.items() if p.requires_grad}
 
 
 def _assign(obj: Any, values: Values) -> None:
@@ -164,7 +164,7 @@ def _assign(obj: Any, values: Values) -> None:
 
 def _weights(twin: Any, log_prob: Any, around: copies.Surroundings) -> Callable[..., Values]:
     def slopes(x: np.ndarray, *context: np.ndarray) -> Values:
-        held = {name: p for name, p in _named(twin).items() if p.requires_grad}
+        held = _named(twin)
         with around():
             found = parameter_gradient(log_prob, list(held.values()), tensor(x), *map(tensor, context))
         return dict(zip(held, arrays(found), strict=True))

@@ -8,7 +8,7 @@ import numpy as np
 
 from refflow.errors import StructureError
 from refflow.verification.adapters import torch_copies as copies
-from refflow.verification.adapters.torch_calls import Calls, Description, on_rows, some_rows
+from refflow.verification.adapters.torch_calls import Calls, Description, drawing, on_rows, some_rows
 from refflow.verification.guard import Guard, TargetError
 
 SECONDS = 20.0
@@ -31,6 +31,24 @@ def tried(
         return error.__cause__ or error
     finally:
         guard.close()
+
+
+def draws(held: Any, d: Description, default: str | None = None) -> str | None:
+    """The precision of samples and of their log-densities ("mixed" if they differ), or the name of the error that they
+    raise; None if there are no samples."""
+    calls, (_, context) = d.calls(held), some_rows(d, 2)
+    rows = [c.astype(copies.own_dtype(held) or "float64") for c in context]
+    found: set[str] = set()
+    guard = Guard(SECONDS)
+    try:
+        for draw in filter(None, (calls.sample, calls.sample_and_log_prob)):
+            answer = guard("sample", drawing(draw, copies.Surroundings(default)), 2, 0, *rows)
+            found |= {str(part.dtype) for part in (answer if isinstance(answer, tuple) else (answer,))}
+    except TargetError as error:
+        return type(error.__cause__ or error).__name__
+    finally:
+        guard.close()
+    return None if not found else "mixed" if len(found) > 1 else found.pop()
 
 
 def settled(pristine: Any, d: Description) -> Any:
@@ -71,7 +89,9 @@ def defaults(source: Any, d: Description, names: tuple[str, ...]) -> tuple[str, 
             copies.cast(held, name)
             if isinstance(tried(held, d, side, 2, default), RuntimeError):
                 return True
-        return False
+        held = _copy(source, train=False)
+        copies.cast(held, name)
+        return draws(held, d, default) not in (None, name)
 
     return tuple(name for name in names if raises(name, None) and not raises(name, name))
 

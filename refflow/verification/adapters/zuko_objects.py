@@ -70,13 +70,26 @@ def _without_context(transform: Any, shape: tuple[int, ...], name: str) -> None:
 
 
 def _sides(transform: Any, flow: Any) -> tuple[Box | None, Box | None]:
-    """What its parts take and give. Where they do not fit: the box of the base, for flows of a circle turn and bend the
-    interval that their base fills; else what they declare, for zuko clips between maps that take the whole line."""
+    """What its parts take and give. Of a flow whose base fills a box: this box, on both sides if the map is one-to-one
+    there alone, as that of a circle is. Where parts do not fit: what they declare, for zuko clips between maps that
+    take the whole line."""
     found = sides(transform)
     base = getattr(flow, "base", None)
-    if found[0] is None and base is not None and (held := box(base.support)) is not None and held != LINE:
-        return held, held
+    held = None if base is None else box(base.support)
+    if held is not None and held != LINE and found == (LINE, LINE):
+        return (LINE if _one_to_one_beyond(transform, held, tuple(flow.event_shape)) else held), held
     return found[0] or box(transform.domain), found[1] or box(transform.codomain)
+
+
+def _one_to_one_beyond(transform: Any, held: Box, shape: tuple[int, ...]) -> bool:
+    """Whether points outside the box come back from where the transform takes them."""
+    import torch
+
+    kind = getattr(torch, own_dtype(transform) or "float64")
+    x = torch.full((2, *shape), 2.0 * held[1] - held[0], dtype=kind)
+    with torch.no_grad():
+        back = transform.inv(transform(x))
+    return bool(torch.allclose(back, x, rtol=1e-2))
 
 
 def _open(found: Box | None) -> Box | None:
