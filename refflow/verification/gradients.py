@@ -72,9 +72,7 @@ def gradients(target: Target, points: Points, seed: int = 0) -> Finding:
     """The gradient of log_prob in x, or the Jacobian of a target without a density, against differences along random
     directions and along every coordinate of the first row; and finite at 0, at branches, at the domain's ends and far
     out, wherever the differences are."""
-    found = [
-        _against(target, points, seed, *which) for which in _derivatives(target, points)
-    ]
+    found = [_against(target, points, seed, *which) for which in _derivatives(target, points)]
     decided = [finding for finding in found if finding.status != "inconclusive"]
     return max(decided or found, key=lambda f: f.statistic, default=Finding("gradients", "inconclusive", judged=0.0))
 
@@ -90,7 +88,7 @@ def _derivatives(target: Target, points: Points) -> list[tuple[str, Function, De
         x, box = (points.y, target.codomain) if inverted else (points.x, target.domain)
 
         def gradient(p: np.ndarray, c: Context) -> np.ndarray:
-            return np.asarray(at(target.gradient, p, c), dtype=np.float64).reshape(len(p), 1, -1)  # type: ignore[arg-type]
+            return np.asarray(at(target.gradient, p, c), dtype=np.float64).reshape(len(p), 1, -1)
 
         found.append(("the gradient of log_prob", lambda p, c: log_density(target, p, c)[:, None], gradient, x, box))
         return found
@@ -100,7 +98,7 @@ def _derivatives(target: Target, points: Points) -> list[tuple[str, Function, De
             continue
 
         def jacobian(p: np.ndarray, c: Context, side: Target = side) -> np.ndarray:
-            return np.asarray(at(side.jacobian, p, c), dtype=np.float64).reshape(len(p), -1, p[0].size)  # type: ignore[arg-type]
+            return np.asarray(at(side.jacobian, p, c), dtype=np.float64).reshape(len(p), -1, p[0].size)
 
         def values(p: np.ndarray, c: Context, side: Target = side) -> np.ndarray:
             return np.asarray(forward(side, p, c)[0]).reshape(len(p), -1)
@@ -145,7 +143,7 @@ def _against(
 
 def _floor(dtype: Any) -> float:
     """What differentiation in this precision may itself round, beside the differences' own error."""
-    return max(FLOOR, float(unit(dtype)) ** 0.75)
+    return float(max(FLOOR, unit(dtype) ** 0.75))
 
 
 def _within(x: np.ndarray, v: np.ndarray, box: Any) -> np.ndarray:
@@ -157,9 +155,7 @@ def _within(x: np.ndarray, v: np.ndarray, box: Any) -> np.ndarray:
     return np.asarray(v)
 
 
-def _finite(
-    name: str, function: Function, derivative: Derivative, x: np.ndarray, context: Context, box: Any
-) -> None:
+def _finite(name: str, function: Function, derivative: Derivative, x: np.ndarray, context: Context, box: Any) -> None:
     """A derivative is a number where the function's values and its differences to both sides are."""
     ends = list(KNOTS)
     if box is not None:
@@ -194,8 +190,8 @@ def parameter_gradients(target: Target, points: Points, seed: int = 0) -> Findin
     usable = np.isfinite(log_density(target, x, c))
     x, c = x[usable], None if c is None else c[usable]
     start = {name: np.array(p) for name, p in target.parameters().items()}  # type: ignore[misc]
-    own = at(target.parameter_gradient, x, c)  # type: ignore[arg-type]
-    if (lost := [name for name, p in start.items() if p.dtype.kind == "f" and name in own and np.isnan(own[name]).any()]):
+    own = at(target.parameter_gradient, x, c)
+    if lost := [name for name, p in start.items() if p.dtype.kind == "f" and name in own and np.isnan(own[name]).any()]:
         raise LawViolation("gradients", float("inf"), 1.0, f"the gradient of parameter {lost[0]} is NaN")
     names = [name for name, p in start.items() if p.dtype.kind == "f" and p.size and own.get(name) is not None]
     worst, judged = 0.0, 0
@@ -203,7 +199,9 @@ def parameter_gradients(target: Target, points: Points, seed: int = 0) -> Findin
         for chosen in [names, *([name] for name in names[:8])]:
             signs = {name: _direction(start[name], [seed, i]) for i, name in enumerate(chosen)}
             exact, error = _parameter_slope(target, x, c, start, signs)
-            ours = sum(float(np.sum(np.asarray(own[n], dtype=np.float64) * _velocity(start[n], signs[n]))) for n in chosen)
+            ours = sum(
+                float(np.sum(np.asarray(own[n], dtype=np.float64) * _velocity(start[n], signs[n]))) for n in chosen
+            )
             size = max(1.0, abs(exact))
             if not SAFETY * error <= INCONCLUSIVE * size:
                 continue
@@ -238,8 +236,8 @@ def _parameter_slope(
         return float(np.sum(log_density(target, x, c)))
 
     h = FIRST * 0.25 * 0.5 ** np.arange(STEPS)
-    values = [np.array([value(t) for t in ts]).reshape(1, -1, 1) for ts in ([0.0], h, -h)]
-    found, error = richardson(*values, h, u * len(x) ** 0.5)
+    middle, up, down = (np.array([value(float(t)) for t in ts]).reshape(1, -1, 1) for ts in (0.0 * h[:1], h, -h))
+    found, error = richardson(middle, up, down, h, u * len(x) ** 0.5)
     return float(found[0, 0]), float(error[0, 0])
 
 

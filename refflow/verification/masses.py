@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from refflow.verification.bounds import FALSE_ALARM, Statistic, bernstein, decide, share
-from refflow.verification.conditioning import forward, inverse, unit
+from refflow.verification.conditioning import forward, inverse, known, unit
 from refflow.verification.densities import Context, as_target, density_scale, log_density, oriented
 from refflow.verification.jacobians import INCONCLUSIVE, SAFETY
 from refflow.verification.samples import draw, tiled, unstable_density
@@ -35,6 +35,9 @@ AUDIT = 8192
 
 HIGHER = 0.7
 """By how many nats a sample may lie above all nodes of its cell."""
+
+HUGE = 1e100
+"""Samples beyond it have no covariance in float64."""
 
 FREEDOM = 4.0
 
@@ -89,13 +92,19 @@ def normalisation(
 
 
 def cells(target: Target, x: np.ndarray, context: Context) -> Cells | None:
+    """The cells of a target's density, once in a verification; None where there is no grid."""
+    key = ("cells", id(target.log_prob), id(target.sample), x.shape[1:], x.dtype, target.domain)
+    row = None if context is None else context[:1]
+    return known((*key, None if row is None else row.tobytes()), target, lambda: _cells(target, x, row))  # type: ignore[no-any-return]
+
+
+def _cells(target: Target, x: np.ndarray, row: Context) -> Cells | None:
     """Cells with edges at quantiles of samples, and of samples two and three times as far from their median, in the
     latent space if there is one, and their range beyond these; the first and the last cells reach to infinity, for
     heavy tails, or to the ends of the domain."""
     dim = x[0].size
     if dim not in LEVELS:
         return None
-    row = None if context is None else context[:1]
     clouds = [cloud.reshape(len(cloud), dim).astype(float) for cloud in _clouds(target, x, row)]
     box = (-np.inf, np.inf) if target.domain is None else target.domain
     if not all(np.isfinite(cloud).all() for cloud in clouds):
@@ -144,7 +153,7 @@ def _audit(
 
 
 def _halved(edges: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """With the worst eighth of the cells cut in two, as at the knots of a spline; the last cells by one of their size."""
+    """With the worst eighth of the cells cut in two, as at a spline's knots; the last ones by a cell."""
     ends = np.concatenate([2 * edges[:1] - edges[1:2], edges, 2 * edges[-1:] - edges[-2:-1]])
     worst = error >= np.quantile(error, 0.875)
     middles = np.where(np.arange(len(error)) == 0, ends[0], 0.5 * (ends[:-1] + ends[1:]))
@@ -216,8 +225,10 @@ def _bridge(target: Target, x: np.ndarray, context: Context, draws: int, seed: i
     pilot = draw(target, 1024, seed + 101, context).reshape(1024, -1).astype(np.float64)
     pilot = pilot[np.isfinite(pilot).all(axis=1)]
     dim = x[0].size
-    if len(pilot) < 10 * dim:
-        return Finding("normalisation", "inconclusive", judged=0.0, remark="too many coordinates, or samples not finite")
+    if len(pilot) < 10 * dim or np.abs(pilot).max() > HUGE:
+        return Finding(
+            "normalisation", "inconclusive", judged=0.0, remark="too many coordinates, or samples not finite"
+        )
     bridge = _Student.about(pilot)
 
     def test(n: int, seed: int) -> list[Statistic] | None:
