@@ -356,6 +356,8 @@ def test_calls_that_the_program_refuses_fail_their_checks(script):
         ("f {request} {response}", {"functions": ("encode",)}, StructureError),
         ("f {request} {response}", {"functions": ()}, StructureError),
         ("f {request} {response}", {"dtypes": ("float16",)}, StructureError),
+        ("f {request} {response}", {"base": "cauchy"}, StructureError),
+        ("f {request} {response}", {"to_base": "up"}, StructureError),
         ("f {request} {response}", {"context": np.zeros(3)}, ShapeError),
     ],
 )  # fmt: skip
@@ -602,7 +604,7 @@ def compiled(tmp_path_factory):
 
 
 def of_c(command, **more):
-    return program(command, event_shape=4, functions=("forward", "inverse", "log_prob"), **more)
+    return program(command, event_shape=4, functions=("forward", "inverse", "log_prob"), base="normal", **more)
 
 
 @needs_c
@@ -618,7 +620,7 @@ def test_the_flow_in_c_passes(compiled, dtypes, level):
 @pytest.mark.parametrize(
     ("fault", "caught"),
     [(1, "LD3[float64]"), (2, "RT1[float64]"), (3, "LD1[float64]"), (4, "RT2[float64]"), (5, "DE[float64]"),
-     (6, "BI[float64]"), (7, "NF[float64]")],
+     (6, "BI[float64]"), (7, "NF[float64]"), (8, "LP[float64]")],
 )  # fmt: skip
 def test_faults_of_the_flow_in_c_are_caught(compiled, fault, caught):
     report = refflow.verify(of_c(compiled(fault), dtypes=("float64", "float32")), level="quick")
@@ -627,7 +629,7 @@ def test_faults_of_the_flow_in_c_are_caught(compiled, fault, caught):
 
 
 @needs_c
-@pytest.mark.parametrize("fault", range(1, 8))
+@pytest.mark.parametrize("fault", range(1, 9))
 def test_faults_are_caught_in_one_precision_alone(compiled, fault):
     assert refflow.verify(of_c(compiled(fault)), level="quick").exit_code() == 1
 
