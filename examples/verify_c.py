@@ -22,6 +22,7 @@ FAULTS = {
     5: "a buffer that is not cleared between rows",
     6: "the last row of a batch is left out",
     7: "a row with a NaN becomes one of zeros",
+    8: "pi is missing in the normal density",
 }
 
 
@@ -33,6 +34,8 @@ def verified(compiler, fault, folder):
         event_shape=(4,),
         functions=("forward", "inverse", "log_prob"),
         dtypes=("float64", "float32"),
+        to_base="forward",
+        base="normal",
     )
     return refflow.verify(flow)
 

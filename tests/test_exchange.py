@@ -274,6 +274,49 @@ def test_what_verify_is_told_besides_holds_in_rounds_too(script):
     assert report.checks[0].worst_input["context"] == [0.5]
 
 
+def test_rounds_ask_at_given_points_and_tell_each_outcome_once(script):
+    told = []
+    x = np.array([[0.5, -2.0], [1.25, 3.0]])
+    report = refflow.verify(
+        program(script(), event_shape=2), points=x, only=["RT1", "LD1"], level="quick", progress=told.append
+    )
+    assert tuple(told) == report.checks
+    assert report.checks[0].worst_input["x"] in x.tolist()
+
+
+def on_the_command_line(*words):
+    return subprocess.run(
+        [sys.executable, "-m", "refflow", "verify", *map(str, words)], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_command_line_runs_programs(script):
+    command = " ".join(script())
+    found = on_the_command_line("--exec", command, "--event-shape", 2, "--precisions", "float64,float32",
+                                "--level", "quick", "--functions", "forward,inverse", "--only", "RT1,LD1")  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert "3 pass" in found.stdout
+    failed = on_the_command_line("--exec", command.replace("server.py", "gone.py"), "--event-shape", 2)
+    assert failed.returncode == 3
+    assert "gone.py" in failed.stdout + failed.stderr
+
+
+def test_the_command_line_exports_and_imports(script, tmp_path):
+    home = tmp_path / "offline"
+    made = on_the_command_line("--export", home, "--event-shape", 2, "--level", "quick", "--only", "RT1")
+    assert made.returncode == 0, made.stderr
+    for number in range(1, 9):
+        place = home / f"{number:02d}"
+        serve(place / "request", place / "response", script())
+        found = on_the_command_line("--import", home)
+        if not (home / f"{number + 1:02d}").is_dir():
+            break
+        assert found.returncode == 4
+        assert str(home / f"{number + 1:02d}" / "request") in found.stderr
+    assert found.returncode == 0, found.stderr
+    assert "1 pass" in found.stdout
+
+
 @pytest.mark.parametrize(
     ("after", "said"),
     [
@@ -313,6 +356,8 @@ def test_calls_that_the_program_refuses_fail_their_checks(script):
         ("f {request} {response}", {"functions": ("encode",)}, StructureError),
         ("f {request} {response}", {"functions": ()}, StructureError),
         ("f {request} {response}", {"dtypes": ("float16",)}, StructureError),
+        ("f {request} {response}", {"base": "cauchy"}, StructureError),
+        ("f {request} {response}", {"to_base": "up"}, StructureError),
         ("f {request} {response}", {"context": np.zeros(3)}, ShapeError),
     ],
 )  # fmt: skip
@@ -559,7 +604,7 @@ def compiled(tmp_path_factory):
 
 
 def of_c(command, **more):
-    return program(command, event_shape=4, functions=("forward", "inverse", "log_prob"), **more)
+    return program(command, event_shape=4, functions=("forward", "inverse", "log_prob"), base="normal", **more)
 
 
 @needs_c
@@ -575,7 +620,7 @@ def test_the_flow_in_c_passes(compiled, dtypes, level):
 @pytest.mark.parametrize(
     ("fault", "caught"),
     [(1, "LD3[float64]"), (2, "RT1[float64]"), (3, "LD1[float64]"), (4, "RT2[float64]"), (5, "DE[float64]"),
-     (6, "BI[float64]"), (7, "NF[float64]")],
+     (6, "BI[float64]"), (7, "NF[float64]"), (8, "LP[float64]")],
 )  # fmt: skip
 def test_faults_of_the_flow_in_c_are_caught(compiled, fault, caught):
     report = refflow.verify(of_c(compiled(fault), dtypes=("float64", "float32")), level="quick")
@@ -584,7 +629,7 @@ def test_faults_of_the_flow_in_c_are_caught(compiled, fault, caught):
 
 
 @needs_c
-@pytest.mark.parametrize("fault", range(1, 8))
+@pytest.mark.parametrize("fault", range(1, 9))
 def test_faults_are_caught_in_one_precision_alone(compiled, fault):
     assert refflow.verify(of_c(compiled(fault)), level="quick").exit_code() == 1
 

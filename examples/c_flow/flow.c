@@ -6,7 +6,7 @@
 
        gcc -std=c99 -O2 flow.c -o flow -lm && ./flow REQUEST RESPONSE
 
-   -DFAULT=1 .. 7 plants a fault (grep FAULT); with none it is correct. Numbers are taken to be little-endian. */
+   -DFAULT=1 .. 8 plants a fault (grep FAULT); with none it is correct. Numbers are taken to be little-endian. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -96,7 +96,7 @@ static double log_prob(const double *x)
     double z[D], log_det = forward(x, z), squares = 0.0;
     for (int k = 0; k < D; k++)
         squares += z[k] * z[k];
-    return log_det - 0.5 * squares - 0.5 * D * log(2.0 * acos(-1.0));
+    return log_det - 0.5 * squares - 0.5 * D * log(FAULT == 8 ? 2.0 : 2.0 * acos(-1.0)); /* 8: no pi */
 }
 
 /* One call: its own rows, one after the other. */

@@ -39,6 +39,8 @@ def verify(
     exec_: Annotated[str, typer.Option("--exec", help='A program: "./flow {request} {response}".')] = "",
     export: Annotated[Path | None, typer.Option(help="Write a request for an offline program here.")] = None,
     import_: Annotated[Path | None, typer.Option("--import", help="Read an offline program's response.")] = None,
+    functions: Annotated[str, typer.Option(help="Of a program: what it has (also log_prob, sample, ...).")] = "",
+    precisions: Annotated[str, typer.Option(help="Of a program: float64, float32, or both, the main one first.")] = "",
     progress: Annotated[bool | None, typer.Option(help="A line a check on standard error.")] = None,
 ) -> None:
     """Find the faults in a flow, of any library or none.
@@ -54,6 +56,10 @@ def verify(
         refflow verify port:forward --inverse port:inverse --event-shape 4 --json - > report.json
 
         refflow verify model.py:flow --replay report.json
+
+        refflow verify --exec "./flow {request} {response}" --event-shape 4 --functions forward,inverse,log_prob
+
+    What a program in C, Julia, R, ... reads and writes: `python -m pydoc refflow.verification.exchange`.
     """
     sources = [bool(target), bool(exec_), export is not None, import_ is not None]
     require(sum(sources) == 1, "expected one of TARGET, --exec, --export and --import")
@@ -64,6 +70,8 @@ def verify(
         event_shape=_shape(event_shape), context=_context(context, context_dim), domain=domain, codomain=codomain,
         inverse=inverse or None,
     )  # fmt: skip
+    own = given(functions=names(functions) or None, dtypes=names(precisions) or ([dtype] if dtype else None))
+    require(bool(exec_ or export) or not (functions or precisions), "--functions and --precisions go with a program")
     asked = given(
         level=level, only=names(only) or None, expected_failures=expect_failure or None, seed=seed, timeout=timeout,
         dtype=dtype or None,
@@ -71,12 +79,12 @@ def verify(
     tell = _told if (sys.stderr.isatty() if progress is None else progress) else None
     try:
         if export is not None:
-            say(f"wrote {_export(export, flow, asked)}: answer it, then refflow verify --import {export}")
+            say(f"wrote {_export(export, {**flow, **own}, asked)}: answer it, then refflow verify --import {export}")
             return
         if import_ is not None:
             report = _import(import_)
         else:
-            _ask = _by_command(exec_, flow) if exec_ else _by_name(target, flow)
+            _ask = _by_command(exec_, {**flow, **own}) if exec_ else _by_name(target, flow)
             if replay is not None:
                 raise typer.Exit(_replayed(_ask, asked, replay))
             report = _quietly(_ask, {**asked, "progress": tell})
@@ -139,9 +147,8 @@ def _export(folder: Path, flow: dict[str, Any], asked: dict[str, Any]) -> Path:
     require("event_shape" in flow, "--export needs --event-shape, the shape of one row")
     from refflow.verification.exchange import export_request
 
-    dtypes = {"dtypes": (asked["dtype"],)} if "dtype" in asked else {}
     kept = {k: v for k, v in asked.items() if k not in ("timeout", "dtype")}
-    return export_request(folder, **flow, **kept, **dtypes)  # type: ignore[no-any-return]
+    return export_request(folder, **flow, **kept)
 
 
 def _import(folder: Path) -> Any:

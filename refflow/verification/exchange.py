@@ -75,6 +75,7 @@ def program(
     codomain: Box | None = None,
     dtypes: Sequence[str] = ("float64",),
     to_base: str | None = None,
+    base: str | None = None,
     timeout: float = 60.0,
     name: str | None = None,
 ) -> Target:
@@ -87,6 +88,9 @@ def program(
         Those that it has, of forward, inverse, log_prob, sample, sample_and_log_prob.
     dtypes:
         Its precisions. With float32 as well, rounding is told from faults by comparing the two.
+    to_base, base:
+        Which of "forward" and "inverse" leads to the base, and "normal" if that is a standard normal: log_prob is then
+        judged to its constant.
     timeout:
         Seconds that one run may take; then it is killed with its children.
 
@@ -95,7 +99,8 @@ def program(
     the program cannot be started, fails, takes too long, or writes a response that does not fit the request.
     """
     words = _words(command)
-    flow = described(name or Path(words[0]).name, event_shape, functions, context, domain, codomain, dtypes, to_base)
+    flow = described(name or Path(words[0]).name, event_shape, functions, context, domain, codomain, dtypes, to_base,
+                     base)  # fmt: skip
 
     def answer(flow: Target, calls: Sequence[Call]) -> list[Answer]:
         with tempfile.TemporaryDirectory(prefix="refflow-", ignore_cleanup_errors=True) as folder:

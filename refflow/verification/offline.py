@@ -32,6 +32,7 @@ def export_request(
     codomain: Box | None = None,
     dtypes: Sequence[str] = ("float64",),
     to_base: str | None = None,
+    base: str | None = None,
     name: str = "an offline program",
     level: str = "standard",
     only: Iterable[str] | None = None,
@@ -48,7 +49,7 @@ def export_request(
     if home.exists() and (not home.is_dir() or any(home.iterdir())):
         raise FileError(f"expected a new or empty folder, got {folder}: give another one")
     flow = {"name": name, "event_shape": shape_of(event_shape), "functions": list(functions), "domain": domain,
-            "codomain": codomain, "dtypes": list(dtypes), "to_base": to_base,
+            "codomain": codomain, "dtypes": list(dtypes), "to_base": to_base, "base": base,
             "context": None if context is None else np.asarray(context).tolist()}  # fmt: skip
     asked = {"level": level, "only": None if only is None else [only] if isinstance(only, str) else sorted(only),
              "expected_failures": _plain(expected_failures), "seed": seed}  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from refflow.errors import ShapeError, StructureError
+from refflow.verification.densities import normal
 from refflow.verification.guard import TargetError
 from refflow.verification.requests import DRAWN, DTYPES, FUNCTIONS, WITH_LOG, WITH_VALUE, Answer, Call
 from refflow.verification.targets import Box, Target
@@ -14,7 +15,7 @@ from refflow.verification.targets import Box, Target
 
 def described(
     name: str, event_shape: Any, functions: Sequence[str], context: np.ndarray | None, domain: Box | None,
-    codomain: Box | None, dtypes: Sequence[str], to_base: str | None,
+    codomain: Box | None, dtypes: Sequence[str], to_base: str | None, base: str | None,
 ) -> Target:  # fmt: skip
     """The target but for its functions; raises StructureError or ShapeError for what does not fit."""
     shape = shape_of(event_shape)
@@ -23,13 +24,16 @@ def described(
     for what, given, known in (("functions", functions, FUNCTIONS), ("dtypes", dtypes, DTYPES)):
         if isinstance(given, str) or not given or not set(given) <= set(known):
             raise StructureError(f"expected {what} of {', '.join(known)}, got {given!r}")
+    for what, side, sides in (("base", base, ("normal",)), ("to_base", to_base, ("forward", "inverse"))):
+        if side is not None and side not in sides:
+            raise StructureError(f"expected {what} as {' or '.join(sides)}, got {side!r}")
     rows = None if context is None else np.asarray(context, dtype=np.float64)
     if rows is not None and (rows.ndim != 2 or 0 in rows.shape):
         raise ShapeError(f"expected context as rows (M, C), got an array of shape {rows.shape}")
     return Target(
         name, shape, context=rows, domain=None if domain is None else (domain[0], domain[1]),
         codomain=None if codomain is None else (codomain[0], codomain[1]), dtypes=tuple(dtypes), to_base=to_base,
-        bulk=True,
+        base_log_prob=None if base is None else lambda z, *_: normal(z), bulk=True,
     )  # fmt: skip
 
 
