@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from xml.etree import ElementTree
 
 import numpy as np
@@ -50,7 +49,8 @@ def loud(x):
     return forward(x)
 
 def hanging(x):
-    import time
+    import sys, time
+    print("asked", file=sys.stderr, flush=True)
     time.sleep(60)
 
 def conditional(x, c):
@@ -207,9 +207,9 @@ def test_what_a_target_prints_does_not_mix_with_the_report(folder):
 
 
 def test_ctrl_c_ends_it(folder):
-    command = [sys.executable, "-m", "refflow", "verify", "myflows:hanging", "--event-shape", "2", "--progress"]
+    command = [sys.executable, "-m", "refflow", "verify", "myflows:hanging", "--event-shape", "2"]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
-        time.sleep(3.0)
+        assert b"asked" in running.stderr.readline()
         running.send_signal(signal.SIGINT)
         running.communicate(timeout=30)
     assert running.returncode == 130
