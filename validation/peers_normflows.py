@@ -220,7 +220,7 @@ def models(add: Callable[..., None]) -> None:
 def bases(add: Callable[..., None]) -> None:
     kinds = nf.distributions
     add("distributions.DiagGaussian", shaken(lambda: kinds.DiagGaussian(D)), on((D,)))
-    add("distributions.Uniform", lambda: kinds.Uniform(D), on((D,), domain=(-1.0, 1.0)))
+    add("distributions.base.Uniform", lambda: kinds.base.Uniform(D), on((D,), domain=(-1.0, 1.0)))
     add("distributions.UniformGaussian", lambda: kinds.UniformGaussian(D, [0, 1]), on((D,)))
     add("distributions.GlowBase", shaken(lambda: kinds.GlowBase(IMAGE)), on(IMAGE))
     add("distributions.AffineGaussian", shaken(lambda: kinds.AffineGaussian((D,), (D,))), on((D,)))

@@ -133,7 +133,7 @@ def ask(place: Place, level: str) -> Verdict:
     from refflow.verification.kit import verify
 
     subject = FAULTS[place.index] if place.seed is None else clean(place.seed)[place.index]
-    report = verify(**subject.build(), level=level)
+    report = verify(**subject.build(), fresh=subject.build, level=level)
 
     def ids(*statuses: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(outcome.id for outcome in report.of(*statuses)))

@@ -91,6 +91,8 @@ def decide(law: str, test: Test, draws: int, seed: int, remark: str = "") -> Fin
     again = {s.name: s for s in test(REPEAT * draws, seed + 1) or ()}
     confirmed = [s for first in found if first.margin > 1.0 and (s := again.get(first.name)) and s.margin > 1.0]
     if not confirmed:
-        return Finding(law, "pass", top.value, top.limit, remark=f"{text}; beyond it once, not with {REPEAT} times more")
+        return Finding(
+            law, "pass", top.value, top.limit, remark=f"{text}; beyond it once, not with {REPEAT} times more"
+        )
     top = max(confirmed, key=lambda s: s.margin)
     raise LawViolation(law, top.value, top.limit, f"{top.name}, seeds {seed} and {seed + 1}, {REPEAT * draws} draws")

@@ -162,7 +162,7 @@ def exact_log_det(run: Run) -> Finding:
     decided = [finding for finding in found if finding.status != "inconclusive"]
     rows = run.level.differences if decided else max(run.level.differences, 1)
     if rows:
-        at = at.first(rows)
+        at = at if run.target.bulk else at.first(rows)
         found.append(determinants.log_det_ladder(run.f, at.x, at.context))
     return worst(found)
 

@@ -43,7 +43,9 @@ def log_density(target: Target, x: np.ndarray, context: Context = None) -> np.nd
     """log_prob of many rows, in float64, `CHUNK` at a time."""
     parts = [np.s_[i : i + CHUNK] for i in range(0, len(x), CHUNK)]
     found = [at(target.log_prob, x[s], None if context is None else context[s]) for s in parts]  # type: ignore[arg-type]
-    return np.concatenate([np.asarray(a, dtype=np.float64).reshape(len(x[s])) for a, s in zip(found, parts, strict=True)])
+    return np.concatenate(
+        [np.asarray(a, dtype=np.float64).reshape(len(x[s])) for a, s in zip(found, parts, strict=True)]
+    )
 
 
 def normal(z: np.ndarray) -> np.ndarray:
@@ -118,11 +120,7 @@ def _alone(target: Target, x: np.ndarray, context: Context) -> Measured:
     together = np.asarray(at(target.log_prob, x, context), dtype=np.float64)  # type: ignore[arg-type]
     single = [at(target.log_prob, x[i : i + 1], None if context is None else context[i : i + 1]) for i in range(len(x))]  # type: ignore[arg-type]
     error = difference(together, np.concatenate([np.asarray(a, dtype=np.float64).reshape(1) for a in single]))
-    if target.forward is None or (way := oriented(target, x, context)) is None:
-        slope = np.abs(slopes(lambda p, c: at(target.log_prob, p, c), x, context, box=target.domain))  # type: ignore[arg-type]
-        kappa = np.abs(together) + x[0].size + np.sum(slope * np.abs(x).reshape(len(x), -1), axis=1)
-        return Measured(error[:, None], kappa[:, None], np.isfinite(together) & np.isfinite(kappa))
-    kappa, conclusive = _kappa(way, x, context)
+    kappa, conclusive = density_scale(target, x, context)
     return Measured(error[:, None], kappa[:, None], conclusive & np.isfinite(together))
 
 
@@ -201,13 +199,27 @@ def _formula(target: Target, x: np.ndarray, context: Context) -> Measured:
     log_p = np.asarray(at(target.log_prob, x, context), dtype=np.float64).reshape(len(x))  # type: ignore[arg-type]
     _, base, log_det = _parts(target, x, context)
     kappa, conclusive = _kappa(target, x, context)
-    return Measured(difference(log_p, base + log_det)[:, None], kappa[:, None], conclusive & np.isfinite(base + log_det))
+    return Measured(
+        difference(log_p, base + log_det)[:, None], kappa[:, None], conclusive & np.isfinite(base + log_det)
+    )
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """|a - b|, 0 where both are the same infinity."""
     with np.errstate(invalid="ignore"):
         return np.where(a == b, 0.0, np.abs(np.asarray(a, dtype=np.float64) - b))
+
+
+def density_scale(target: Target, x: np.ndarray, context: Context) -> tuple[np.ndarray, np.ndarray]:
+    """How much rounding may move log_prob at rows `(N,)`, and which rows first-order theory covers: through the map
+    where there is one, else by the slope of log_prob itself."""
+    way = None if target.forward is None and target.inverse is None else oriented(target, x, context)
+    if way is not None:
+        return _kappa(way, x, context)
+    log_p = np.asarray(at(target.log_prob, x, context), dtype=np.float64).reshape(len(x))  # type: ignore[arg-type]
+    slope = np.abs(slopes(lambda p, c: at(target.log_prob, p, c), x, context, box=target.domain))  # type: ignore[arg-type]
+    kappa = np.abs(log_p) + x[0].size + np.sum(slope * np.abs(x).reshape(len(x), -1), axis=1)
+    return kappa, np.isfinite(kappa)
 
 
 def _kappa(target: Target, x: np.ndarray, context: Context) -> tuple[np.ndarray, np.ndarray]:
@@ -271,14 +283,15 @@ def likeliest_cause(target: Target, x: np.ndarray, context: Context = None) -> s
 def _base_constant(target: Target, x: np.ndarray, context: Context) -> str:
     """What the base lacks, if it is the standard normal density without its constant."""
     z, base, _ = _parts(target, x, context)
-    usable = np.isfinite(base) & np.isfinite(normal(z))
-    if usable.sum() < 4:
-        return ""
-    return _constant((base - normal(z))[usable], z[0].size, unit(x.dtype) ** 0.5 * (1.0 + np.abs(base[usable])))
+    return _constant(base - normal(z), z[0].size, unit(x.dtype) ** 0.5 * (1.0 + np.abs(base)))
 
 
 def _constant(off: np.ndarray, dim: int, allowed: np.ndarray) -> str:
     """Which multiple of log 2 pi, a half or more, is constantly missing, or too much."""
+    usable = np.isfinite(off) & (allowed < 0.01)  # where a constant of about 1 can be told from rounding
+    if usable.sum() < 4:
+        return ""
+    off, allowed = off[usable], allowed[usable]
     c = float(np.median(off))
     halves = c / (0.5 * math.log(2.0 * math.pi))
     whole = round(halves)
@@ -308,7 +321,9 @@ def coding(flow: Flow, x: np.ndarray, context: Context = None) -> Finding:
         prepared = flow.prepare_context(context)
         z = forward(flow.bijection, x, prepared)[0]
         encoded = np.abs(flow.encode(x, context).astype(float) - z).reshape(len(x), -1)
-        back = np.abs(flow.decode(z, context).astype(float) - flow.bijection.inverse(z, prepared)[0]).reshape(len(x), -1)
+        back = np.abs(flow.decode(z, context).astype(float) - flow.bijection.inverse(z, prepared)[0]).reshape(
+            len(x), -1
+        )
         kappa = np.column_stack([1.0 + np.abs(a).reshape(len(x), -1) for a in (z, x)])
         error = np.column_stack([encoded, back])
         return Measured(error, kappa, np.isfinite(z).reshape(len(x), -1).all(axis=1) & np.isfinite(error).all(axis=1))

@@ -72,9 +72,7 @@ def gradients(target: Target, points: Points, seed: int = 0) -> Finding:
     """The gradient of log_prob in x, or the Jacobian of a target without a density, against differences along random
     directions and along every coordinate of the first row; and finite at 0, at branches, at the domain's ends and far
     out, wherever the differences are."""
-    found = [
-        _against(target, points, seed, *which) for which in _derivatives(target, points)
-    ]
+    found = [_against(target, points, seed, *which) for which in _derivatives(target, points)]
     decided = [finding for finding in found if finding.status != "inconclusive"]
     return max(decided or found, key=lambda f: f.statistic, default=Finding("gradients", "inconclusive", judged=0.0))
 
@@ -157,9 +155,7 @@ def _within(x: np.ndarray, v: np.ndarray, box: Any) -> np.ndarray:
     return np.asarray(v)
 
 
-def _finite(
-    name: str, function: Function, derivative: Derivative, x: np.ndarray, context: Context, box: Any
-) -> None:
+def _finite(name: str, function: Function, derivative: Derivative, x: np.ndarray, context: Context, box: Any) -> None:
     """A derivative is a number where the function's values and its differences to both sides are."""
     ends = list(KNOTS)
     if box is not None:
@@ -195,7 +191,7 @@ def parameter_gradients(target: Target, points: Points, seed: int = 0) -> Findin
     x, c = x[usable], None if c is None else c[usable]
     start = {name: np.array(p) for name, p in target.parameters().items()}  # type: ignore[misc]
     own = at(target.parameter_gradient, x, c)  # type: ignore[arg-type]
-    if (lost := [name for name, p in start.items() if p.dtype.kind == "f" and name in own and np.isnan(own[name]).any()]):
+    if lost := [name for name, p in start.items() if p.dtype.kind == "f" and name in own and np.isnan(own[name]).any()]:
         raise LawViolation("gradients", float("inf"), 1.0, f"the gradient of parameter {lost[0]} is NaN")
     names = [name for name, p in start.items() if p.dtype.kind == "f" and p.size and own.get(name) is not None]
     worst, judged = 0.0, 0
@@ -203,7 +199,9 @@ def parameter_gradients(target: Target, points: Points, seed: int = 0) -> Findin
         for chosen in [names, *([name] for name in names[:8])]:
             signs = {name: _direction(start[name], [seed, i]) for i, name in enumerate(chosen)}
             exact, error = _parameter_slope(target, x, c, start, signs)
-            ours = sum(float(np.sum(np.asarray(own[n], dtype=np.float64) * _velocity(start[n], signs[n]))) for n in chosen)
+            ours = sum(
+                float(np.sum(np.asarray(own[n], dtype=np.float64) * _velocity(start[n], signs[n]))) for n in chosen
+            )
             size = max(1.0, abs(exact))
             if not SAFETY * error <= INCONCLUSIVE * size:
                 continue

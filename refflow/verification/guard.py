@@ -7,6 +7,7 @@ turns the first two into `TargetError` and `TargetTimeout`, and shields the call
 import contextlib
 import io
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -60,7 +61,7 @@ class Guard:
     printed: io.StringIO = field(default_factory=io.StringIO)
     _tasks: "queue.SimpleQueue[Any]" = field(default_factory=queue.SimpleQueue)
     _answers: "queue.SimpleQueue[Any]" = field(default_factory=queue.SimpleQueue)
-    _started: bool = False
+    _thread: threading.Thread | None = None
 
     def __call__(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """function(*arguments), with arrays copied; raises TargetError, TargetTimeout or OutOfBudget."""
@@ -70,11 +71,14 @@ class Guard:
             raise OutOfBudget("the check's time is used up")
         self.calls += 1
         self._start()
+        stdout = sys.stdout
         self._tasks.put((function, [np.array(a) if isinstance(a, np.ndarray) else a for a in arguments]))
         try:
             value, error = self._answers.get(timeout=self.timeout)
         except queue.Empty:
             self.hung = f"{name} did not return within {self.timeout:g} s"
+            if sys.stdout is self.printed:  # what hangs keeps it
+                sys.stdout = stdout
             raise TargetTimeout(self.hung) from None
         self.deadline, self.prepared = self.deadline + self.prepared, 0.0
         if error is not None:
@@ -91,9 +95,9 @@ class Guard:
             self.deadline = float("inf")
 
     def _start(self) -> None:
-        if not self._started:
-            self._started = True
-            threading.Thread(target=self._serve, daemon=True, name="refflow.verify target").start()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, daemon=True, name="refflow.verify target")
+            self._thread.start()
 
     def _serve(self) -> None:
         _serving.guard = self
@@ -112,6 +116,8 @@ class Guard:
     def close(self) -> None:
         """End the thread; a thread that hangs is left behind, and ends with the process."""
         self._tasks.put((None, None))
+        if self._thread is not None and not self.hung:
+            self._thread.join(1.0)  # a thread that ends while the interpreter does may abort the process
 
 
 def _shapes(arguments: Any) -> str:

@@ -16,19 +16,25 @@ from typing import Any
 
 import numpy as np
 
-from refflow.verification.bounds import Statistic, bernstein, decide, share
-from refflow.verification.conditioning import forward, inverse
-from refflow.verification.densities import Context, as_target, log_density, oriented
+from refflow.verification.bounds import FALSE_ALARM, Statistic, bernstein, decide, share
+from refflow.verification.conditioning import forward, inverse, unit
+from refflow.verification.densities import Context, as_target, density_scale, log_density, oriented
 from refflow.verification.jacobians import INCONCLUSIVE, SAFETY
 from refflow.verification.samples import draw, tiled, unstable_density
 from refflow.verification.targets import Box, Target
-from refflow.verification.verdicts import Finding, LawViolation
+from refflow.verification.verdicts import EXCESS, Finding, LawViolation
 
 MASS_FLOOR = 1e-12
 """The error granted to sums of some 10^5 products in float64."""
 
 OVERLAP = 0.01
 """The least mean of (1) that says something: below it q and p hardly meet."""
+
+AUDIT = 8192
+"""Samples that look for peaks between the nodes; a region with more than 0.25 % of the mass shows in them."""
+
+HIGHER = 0.7
+"""By how many nats a sample may lie above all nodes of its cell."""
 
 FREEDOM = 4.0
 
@@ -49,10 +55,15 @@ class Cells:
     edges: list[np.ndarray]
     mass: np.ndarray
     error: float
+    """Of the quadrature, as the difference of two rules, and of log_prob, as its rounding."""
+    unseen: float
+    """The mass of what no audited sample may have shown: narrow peaks between the nodes, far tails."""
+    missed: bool
+    """Whether samples show that the nodes miss a peak, or that rounding decides where the mass is."""
 
     @property
     def decides(self) -> bool:
-        return SAFETY * self.error <= INCONCLUSIVE
+        return not self.missed and SAFETY * self.error <= INCONCLUSIVE
 
 
 @np.errstate(all="ignore")
@@ -60,7 +71,10 @@ def normalisation(
     f: Any, x: np.ndarray, context: Context = None, *, draws: int = 4_000, seed: int = 0, quadrature: int = 2
 ) -> Finding:
     """The integral of exp(log_prob) is 1: by Gauss-Legendre quadrature in up to `quadrature` dimensions, within 30 of
-    its estimated error plus 1e-12 and for the first row of the context; above, by (1)."""
+    its estimated error plus 1e-12 and for the first row of the context; above, and where it does not converge, by (1).
+
+    Too little mass is granted what `AUDIT` samples may not have shown: quadrature cannot know of a narrow peak between
+    its nodes."""
     target = as_target(f, context)
     if target.sample is None:
         return Finding("normalisation", "inconclusive", judged=0.0, remark="no samples to say where the mass is")
@@ -68,7 +82,7 @@ def normalisation(
     if found is None or not found.decides:
         return _bridge(target, x, context, draws, seed)
     total = float(found.mass.sum())
-    error, allowed = abs(total - 1.0), SAFETY * found.error + MASS_FLOOR
+    error, allowed = abs(total - 1.0), SAFETY * found.error + MASS_FLOOR + (found.unseen if total < 1.0 else 0.0)
     if not error <= allowed:
         raise LawViolation("normalisation", error, allowed, f"total mass {total:.12g}")
     return Finding("normalisation", "pass", error, allowed, 1.0)
@@ -91,15 +105,42 @@ def cells(target: Target, x: np.ndarray, context: Context) -> Cells | None:
     edges = [_edges(np.concatenate([np.quantile(c[:, i], levels) for c in clouds]), box) for i in range(dim)]
     if any(len(e) < 3 for e in edges):
         return None
-    fine, coarse = (_masses(target, edges, box, x.shape[1:], row, nodes) for nodes in rules)
+    fine, gap, peaks = _two_rules(target, edges, box, x.shape[1:], row, rules)
     for _ in range(HALVINGS if dim == 1 else 0):
-        if SAFETY * np.abs(fine - coarse).sum() <= FINE:
+        if SAFETY * gap.sum() <= FINE:
             break
-        edges = [e[(e > box[0]) & (e < box[1])] for e in [_halved(edges[0], np.abs(fine - coarse))]]
-        fine, coarse = (_masses(target, edges, box, x.shape[1:], row, nodes) for nodes in rules)
-    return Cells(
-        [np.concatenate([[-np.inf], e, [np.inf]]) for e in edges], fine, float(np.abs(fine - coarse).sum())
-    )
+        halved = _halved(edges[0], gap)
+        edges = [halved[(halved > box[0]) & (halved < box[1])]]
+        fine, gap, peaks = _two_rules(target, edges, box, x.shape[1:], row, rules)
+    missed, rounding = _audit(target, x, row, edges, peaks)
+    full = [np.concatenate([[-np.inf], e, [np.inf]]) for e in edges]
+    return Cells(full, fine, float(gap.sum()) + rounding, -float(np.log(FALSE_ALARM)) / AUDIT, missed)
+
+
+def _two_rules(
+    target: Target, edges: list[np.ndarray], box: Box, event: tuple[int, ...], row: Context, rules: list[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The masses of the cells, their differences between two rules, and the largest log p at the nodes of each."""
+    (fine, peaks), (coarse, _) = (_masses(target, edges, box, event, row, nodes) for nodes in rules)
+    return fine, np.abs(fine - coarse), peaks
+
+
+def _audit(
+    target: Target, x: np.ndarray, row: Context, edges: list[np.ndarray], peaks: np.ndarray
+) -> tuple[bool, float]:
+    """Whether a sample lies higher than all nodes of its cell, or rounding moves one in a hundred; and by how much
+    rounding may move the mass: u E_p[kappa] times what a correct density may be off."""
+    points = draw(target, AUDIT, 6, row)
+    rows = tiled(row, AUDIT)
+    log_p = log_density(target, points, rows)
+    flat = points.reshape(AUDIT, -1).astype(np.float64)
+    cell = tuple(np.searchsorted(e, flat[:, i]) for i, e in enumerate(edges))
+    missed = bool(np.any(log_p > peaks[cell] + HIGHER)) or float(unstable_density(target, points, rows).mean()) > 0.01
+    few = points[:32]
+    kappa, conclusive = density_scale(target, few, tiled(row, len(few)))
+    missed |= not conclusive.all()
+    u = max(unit(x.dtype), unit(points.dtype))
+    return missed, float(EXCESS / SAFETY * u * np.mean(kappa)) if not missed else np.inf
 
 
 def _halved(edges: np.ndarray, error: np.ndarray) -> np.ndarray:
@@ -132,18 +173,21 @@ def _clouds(target: Target, x: np.ndarray, row: Context) -> list[np.ndarray]:
 
 def _masses(
     target: Target, edges: list[np.ndarray], box: Box, event: tuple[int, ...], row: Context, nodes: int
-) -> np.ndarray:
-    """The integral of exp(log_prob) over every cell, by a product of Gauss-Legendre rules."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """The integral of exp(log_prob) over every cell, by a product of Gauss-Legendre rules, and its largest log p."""
     axes, weights = zip(*(_rule(e, box, nodes) for e in edges), strict=True)
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     points = grid.reshape(-1, *event)
-    density = np.exp(log_density(target, points, tiled(row, len(points)))).reshape(grid.shape[:-1])
+    log_p = log_density(target, points, tiled(row, len(points))).reshape(grid.shape[:-1])
+    split = [n for e in edges for n in (len(e) + 1, nodes)]
+    peaks = np.nanmax(log_p.reshape(split), axis=tuple(range(1, 2 * len(edges), 2)))
+    density = np.exp(log_p)
     for weight in weights:
         density = np.moveaxis(density * weight.reshape(-1, *(1,) * (density.ndim - 1)), 0, -1)
     for axis, e in enumerate(edges):
         shape = (*density.shape[:axis], len(e) + 1, nodes, *density.shape[axis + 1 :])
         density = density.reshape(shape).sum(axis=axis + 1)
-    return np.asarray(density)
+    return np.asarray(density), peaks
 
 
 def _rule(edges: np.ndarray, box: Box, nodes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -173,7 +217,9 @@ def _bridge(target: Target, x: np.ndarray, context: Context, draws: int, seed: i
     pilot = pilot[np.isfinite(pilot).all(axis=1)]
     dim = x[0].size
     if len(pilot) < 10 * dim:
-        return Finding("normalisation", "inconclusive", judged=0.0, remark="too many coordinates, or samples not finite")
+        return Finding(
+            "normalisation", "inconclusive", judged=0.0, remark="too many coordinates, or samples not finite"
+        )
     bridge = _Student.about(pilot)
 
     def test(n: int, seed: int) -> list[Statistic] | None:

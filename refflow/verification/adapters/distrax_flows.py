@@ -17,7 +17,7 @@ import numpy as np
 from refflow.verification.adapters import jax_targets as jt
 from refflow.verification.adapters import tfp_flows
 from refflow.verification.adapters.given import Given
-from refflow.verification.adapters.jax_objects import arrays, cast, comes_from, precision, precisions
+from refflow.verification.adapters.jax_objects import Uncast, arrays, cast, comes_from, precision, precisions
 from refflow.verification.adapters.jax_programs import Compiler
 from refflow.verification.targets import Box, Target
 
@@ -38,20 +38,9 @@ def matches(obj: Any) -> bool:
 
 def target(obj: Any, given: Given) -> Target:
     """Both precisions if the object can be cast, else its own."""
-    kinds: tuple[str, ...] = precisions(obj)
-    remarks: tuple[str, ...] = ()
-    try:
-        recast(obj, kinds[1])
-    except Uncast as error:
-        kinds, remarks = kinds[:1], (f"asked in {kinds[0]} only: {error}",)
     compiler = Compiler()
     family = jt.Family(lambda obj, dtype: _target(obj, dtype, given, compiler), recast)
-    found = family.target(obj if remarks else recast(obj, kinds[0]), kinds[0], kinds)
-    return replace(found, fresh=lambda: target(obj, given), remarks=found.remarks + remarks)
-
-
-class Uncast(Exception):
-    """An object whose numbers depend on one another in an unknown way."""
+    return replace(family.first(obj, precisions(obj)), fresh=lambda: target(obj, given))
 
 
 def recast(obj: Any, dtype: str) -> Any:
@@ -112,9 +101,7 @@ def _bijector(obj: Any, dtype: str, shape: tuple[int, ...], given: Given, compil
         for part in parts:
             layers.append(replace(_bijector(part, dtype, shape, Given(), compiler), dtypes=(dtype,)))
             shape = _output(part, dtype, shape)
-    return replace(
-        found, layers=tuple(layers), domain=given.domain or domain, codomain=given.codomain or codomain
-    )
+    return replace(found, layers=tuple(layers), domain=given.domain or domain, codomain=given.codomain or codomain)
 
 
 def _output(obj: Any, dtype: str, shape: tuple[int, ...]) -> tuple[int, ...]:

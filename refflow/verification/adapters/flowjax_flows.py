@@ -20,9 +20,9 @@ def matches(obj: Any) -> bool:
 
 def target(obj: Any, given: Given) -> Target:
     """Both precisions; the one of its parameters first."""
-    kinds, compiler = precisions(obj), Compiler()
+    compiler = Compiler()
     family = jt.Family(lambda obj, dtype: _target(obj, dtype, given, compiler), cast)
-    return replace(family.target(cast(obj, kinds[0]), kinds[0], kinds), fresh=lambda: target(obj, given))
+    return replace(family.first(obj, precisions(obj)), fresh=lambda: target(obj, given))
 
 
 def _target(obj: Any, dtype: str, given: Given, compiler: Compiler) -> Target:

@@ -27,14 +27,15 @@ def matches(obj: Any) -> bool:
 def target(obj: Any, given: Given) -> Target:
     """A net or a module of one input and one output."""
     name, shapes = type(obj).__name__, _conditions(obj)
-    if len(obj.dims_in) != 1:
-        raise StructureError(f"expected a module of one input, got a {name} of {len(obj.dims_in)}")
+    inputs = [tuple(obj.dims_in)] if isinstance(obj.dims_in[0], int) else obj.dims_in  # some keep the only shape bare
+    if len(inputs) != 1:
+        raise StructureError(f"expected a module of one input, got a {name} of {len(inputs)}")
     width = sum(int(np.prod(shape)) for shape in shapes)
     if shapes and (given.context is None or given.context.shape[1] != width):
         raise StructureError(
             f"expected context=, rows (M, {width}): the conditions of this {name} have shapes {shapes}"
         )
-    event = given.shape(tuple(int(n) for n in obj.dims_in[0]), name)
+    event = given.shape(tuple(int(n) for n in inputs[0]), name)
     return torch_target(obj, Description(
         given.name or name, event, _calls, to_base=None, domain=given.domain, codomain=given.codomain,
         context=given.context if shapes else None,

@@ -64,14 +64,12 @@ def target(obj: Any, given: Given) -> Target:
     with precision(kinds[0]):
         pointwise = _takes_points(obj, shape, None if given.context is None else given.context.shape[1:])
     family = jt.Family(lambda obj, dtype: _target(obj, dtype, shape, pointwise, given, compiler), cast)
-    found = family.target(cast(obj, kinds[0]), kinds[0], kinds)
+    found = family.first(obj, kinds)
     remarks = (*found.remarks, "it takes one point at a time: mapped over rows") if pointwise else found.remarks
     return replace(found, fresh=lambda: target(obj, given), remarks=remarks)
 
 
-def _target(
-    obj: Any, dtype: str, shape: tuple[int, ...], pointwise: bool, given: Given, compiler: Compiler
-) -> Target:
+def _target(obj: Any, dtype: str, shape: tuple[int, ...], pointwise: bool, given: Given, compiler: Compiler) -> Target:
     context = None if given.context is None else given.context.shape[1:]
     transform, inverse, log_prob = (_call(name, pointwise) for name in ("forward", "inverse", "log_prob"))
     found = jt.maps(

@@ -19,6 +19,10 @@ FOREIGN = ("jax", "jaxlib", "numpy", "builtins", "functools", "types", "typing",
 """Packages whose objects hold no parameters of a flow, or not in attributes."""
 
 
+class Uncast(Exception):
+    """An object that cannot be made in another precision: which, and why."""
+
+
 @contextmanager
 def precision(dtype: str) -> Iterator[None]:
     """Within, and in this thread, JAX computes in float64 or in float32."""

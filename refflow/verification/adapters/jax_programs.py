@@ -62,7 +62,8 @@ class Compiler:
             except (jax.errors.JAXTypeError, jax.errors.NonConcreteBooleanIndexError) as error:
                 self._ways[key] = f"eager: {type(error).__name__}"
             except Exception as error:  # whatever foreign code raises: the checks that call it will say so
-                self._ways[key] = f"raises: {type(error).__name__}"
+                wants_numbers = isinstance(error, TypeError) and ("Tracer" in str(error) or "concrete" in str(error))
+                self._ways[key] = f"{'eager' if wants_numbers else 'raises'}: {type(error).__name__}"
         return self._ways[key]
 
     def program(
@@ -78,7 +79,9 @@ class Compiler:
                 found = [
                     jax.tree_util.tree_map(
                         lambda a, k=len(part[0]): np.asarray(a)[:k] if padded else np.asarray(a),
-                        self._call(static, numbers, [_ready(r, dtype, _size(len(rows[0]), padded)) for r in part], eager),
+                        self._call(
+                            static, numbers, [_ready(r, dtype, _size(len(rows[0]), padded)) for r in part], eager
+                        ),
                     )
                     for part in _parts(rows, padded)
                 ]
@@ -89,14 +92,15 @@ class Compiler:
     def _call(self, static: Any, numbers: list[Any], rows: list[np.ndarray], eager: bool) -> Any:
         import jax
 
-        if eager:
-            function, obj = _joined(static, numbers)
-            return function(obj, *map(jax.numpy.asarray, rows))
-        key = (static, tuple((v.shape, v.dtype.name) for v in (*rows, *numbers)))
+        function, obj = _joined(static, numbers)
+        run = (lambda: function(obj, *map(jax.numpy.asarray, rows))) if eager else (
+            lambda: self._run(static, numbers, rows)
+        )  # fmt: skip
+        key = (static, eager, tuple((v.shape, v.dtype.name) for v in (*rows, *numbers)))
         if key in self._seen:
-            return self._run(static, numbers, rows)
+            return run()
         with preparing():
-            answer = jax.block_until_ready(self._run(static, numbers, rows))
+            answer = jax.block_until_ready(run())
         self._seen.add(key)
         return answer
 

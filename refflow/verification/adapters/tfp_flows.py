@@ -6,6 +6,7 @@ from their `parameters`: their numbers must all have one dtype.
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from refflow.verification.adapters import jax_targets as jt
 from refflow.verification.adapters.given import Given
-from refflow.verification.adapters.jax_objects import arrays, cast, comes_from, precisions
+from refflow.verification.adapters.jax_objects import Uncast, arrays, cast, comes_from, precisions
 from refflow.verification.adapters.jax_programs import Compiler
 from refflow.verification.targets import Box, Target
 
@@ -37,8 +38,7 @@ def target(obj: Any, given: Given) -> Target:
     compiler: Any = Compiler() if on_jax else Plain()
     kinds = precisions(obj) if on_jax else _kinds(obj)
     family = jt.Family(lambda obj, dtype: _target(obj, dtype, given, compiler), recast if on_jax else recast_plainly)
-    found = family.target(family.recast(obj, kinds[0]), kinds[0], kinds)
-    return replace(found, fresh=lambda: target(obj, given))
+    return replace(family.first(obj, kinds), fresh=lambda: target(obj, given))
 
 
 def _kinds(obj: Any) -> tuple[str, str]:
@@ -78,7 +78,11 @@ def remade(obj: Any, change: Callable[[Any], Any], *, dtype: str) -> Any:
             return np.asarray(v, dtype=dtype) if any(isinstance(u, float) for u in v) else v
         return change(v)
 
-    changed = {k: part(v) for k, v in obj.parameters.items()}
+    known = inspect.signature(type(obj).__init__).parameters
+    if lost := [k for k, p in known.items() if p.default is p.empty and k not in ("self", *obj.parameters)
+                and p.kind is p.POSITIONAL_OR_KEYWORD]:  # fmt: skip
+        raise Uncast(f"{type(obj).__name__} does not keep its {', '.join(lost)}")
+    changed = {k: part(v) for k, v in obj.parameters.items() if k in known}
     if changed.get("dtype") is not None:
         changed["dtype"] = np.dtype(dtype)
     return type(obj)(**changed)
@@ -102,9 +106,7 @@ def bijector(obj: Any, dtype: str, shape: tuple[int, ...], given: Given, compile
         for part in parts:
             layers.append(replace(bijector(part, dtype, shape, Given(), compiler), dtypes=(dtype,)))
             shape = tuple(map(int, part.forward_event_shape(shape)))
-    return replace(
-        found, layers=tuple(layers), domain=given.domain or domain, codomain=given.codomain or codomain
-    )
+    return replace(found, layers=tuple(layers), domain=given.domain or domain, codomain=given.codomain or codomain)
 
 
 def _distribution(obj: Any, dtype: str, given: Given, compiler: Any) -> Target:
@@ -178,7 +180,7 @@ class Plain:
     """In the place of a compiler, for code that runs on NumPy arrays as it is: no derivatives."""
 
     def way(self, function: Any, obj: Any, dtype: str, *shapes: tuple[int, ...]) -> str:
-        """"eager" is not worth a remark here: nothing of it compiles; what has no `_inverse` is absent."""
+        """ "eager" is not worth a remark here: nothing of it compiles; what has no `_inverse` is absent."""
         try:
             function(obj, np.full(shapes[0], 0.5, dtype=dtype))
         except NotImplementedError as error:

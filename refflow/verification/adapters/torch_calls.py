@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from refflow.verification.adapters.torch_copies import OwnRandomness
+from refflow.verification.adapters.torch_copies import Surroundings
 from refflow.verification.points import points
 from refflow.verification.targets import Box, Target
 
@@ -56,25 +56,38 @@ def some_rows(d: Description, n: int, turned: bool = False) -> tuple[np.ndarray,
     return (at.y if turned else at.x), () if at.context is None else (at.context,)
 
 
-def on_rows(function: Any, random: OwnRandomness) -> Any:
+def on_rows(function: Any, around: Surroundings) -> Any:
     """The function of tensors as one of arrays: without gradients, and with random numbers of its own."""
 
     def call(x: np.ndarray, *context: np.ndarray) -> Any:
         import torch
 
-        with torch.no_grad(), random():
-            return arrays(function(tensor(x), tensor(context[0]) if context else None))
+        with around():
+            return arrays(_plainly(function, x, tensor(context[0]) if context else None))
 
     return call
 
 
-def drawing(function: Any, random: OwnRandomness) -> Any:
+def _plainly(function: Any, x: np.ndarray, context: Any) -> Any:
+    """Without gradients, unless it computes with derivatives of its own."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            return function(tensor(x), context)
+    except RuntimeError as error:
+        if "does not require grad" not in str(error):
+            raise
+        return function(tensor(x), context)
+
+
+def drawing(function: Any, around: Surroundings) -> Any:
     """As `on_rows`, for (n, seed) or (n, seed, context)."""
 
     def call(n: int, seed: int, *context: np.ndarray) -> Any:
         import torch
 
-        with torch.no_grad(), random(seed):
+        with torch.no_grad(), around(seed):
             return arrays(function(n, tensor(context[0]) if context else None))
 
     return call

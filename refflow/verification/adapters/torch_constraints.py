@@ -77,8 +77,8 @@ def refuse(name: str, transform: Any, shape: tuple[int, ...]) -> None:
     output = tuple(transform.forward_shape(shape))
     if _size(output) != _size(shape):
         raise StructureError(
-            f"expected as many coordinates of y as of x: {name} takes events of shape {tuple(shape)} to {output}, onto a "
-            "set of fewer dimensions than its coordinates, so no square Jacobian is there to compare with"
+            f"expected as many coordinates of y as of x: {name} takes events of shape {tuple(shape)} to {output}, onto "
+            "a set of fewer dimensions than its coordinates, so no square Jacobian is there to compare with"
         )
     if transform.bijective is False:
         raise StructureError(f"expected a bijection: {name} says that it is none (bijective = False)")

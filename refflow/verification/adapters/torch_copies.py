@@ -126,11 +126,12 @@ def state(obj: Any) -> list[bytes]:
     ]
 
 
-class OwnRandomness:
-    """Random numbers of its own, for torch and for NumPy: what is drawn within leaves the caller's streams alone, and
-    one call draws other numbers than the one before."""
+class Surroundings:
+    """What calls find around them, and leave as it was: random numbers of their own, for torch and for NumPy, so that one
+    call draws other numbers than the one before; and, where they need it, another default precision of torch."""
 
-    def __init__(self) -> None:
+    def __init__(self, default: str | None = None) -> None:
+        self.default = default
         self._torch: Any = None
         self._numpy: Any = np.random.RandomState(0).get_state()
 
@@ -138,8 +139,10 @@ class OwnRandomness:
     def __call__(self, seed: int | None = None) -> Iterator[None]:
         import torch
 
-        outer, outer_numpy = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
+        outer = torch.get_rng_state(), np.random.get_state(), torch.get_default_dtype()  # noqa: NPY002
         try:
+            if self.default is not None:
+                torch.set_default_dtype(getattr(torch, self.default))
             if seed is not None or self._torch is None:
                 torch.default_generator.manual_seed(seed or 0)
             else:
@@ -148,5 +151,6 @@ class OwnRandomness:
             yield
         finally:
             self._torch, self._numpy = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
-            torch.set_rng_state(outer)
-            np.random.set_state(outer_numpy)  # noqa: NPY002
+            torch.set_rng_state(outer[0])
+            np.random.set_state(outer[1])  # noqa: NPY002
+            torch.set_default_dtype(outer[2])

@@ -33,11 +33,15 @@ def target(obj: Any, d: Description) -> Target:
     names = ("float32", "float64") if own == "float32" else ("float64", "float32")
     evaluated, said = probing.available(settled, d, train=False)
     remarks += said + _beyond_to(settled, own, names[1])
-    found = _variant(_Source(pristine, settled, evaluated, own, names))
+    defaults = probing.defaults(settled, evaluated, names) if own is not None else ()
+    remarks += tuple(f"it computes in {name} only under torch.set_default_dtype({name}): asked so" for name in defaults)
+    found = _variant(_Source(pristine, settled, evaluated, own, names, defaults))
     if probing.train_differs(settled, evaluated):
         training, said = probing.available(settled, d, train=True)
         remarks += said
-        found = replace(found, modes={"train": _variant(_Source(pristine, settled, training, own, names, True))})
+        found = replace(
+            found, modes={"train": _variant(_Source(pristine, settled, training, own, names, defaults, True))}
+        )
     return replace(found, remarks=remarks)
 
 
@@ -55,6 +59,7 @@ class _Source:
     described: Description
     own: str | None
     names: tuple[str, str]
+    defaults: tuple[str, ...] = ()
     train: bool = False
 
     def copy(self, dtype: str | None, pristine: bool) -> Any:
@@ -69,44 +74,45 @@ def _variant(source: _Source, dtype: str | None = None, pristine: bool = False, 
     """A target on two copies: one that is called, and one that is differentiated, so that no call sees a graph."""
     d, changed = source.described, dict(values or {})
     held, twin = source.copy(dtype, pristine), source.copy(dtype, pristine)
-    asked, smooth, random = d.calls(held), d.calls(twin), copies.OwnRandomness()
+    asked, smooth, own = d.calls(held), d.calls(twin), dtype or source.names[0]
+    around = copies.Surroundings(own if own in source.defaults else None)
 
     def write(new: Values) -> None:
         changed.update(new)
         for part in (held, twin):
             _assign(part, new)
 
-    def casting(other: str) -> Target:
-        return _variant(source, other, pristine, changed)
+    def casting(other: Any) -> Target:
+        return _variant(source, np.dtype(other).name, pristine, changed)
 
     write(changed)
     cast = None if source.own is None else casting
-    layers = _layers(d, asked, smooth, random, np.dtype(dtype or source.names[0]))
+    layers = _layers(d, asked, smooth, around, np.dtype(own))
     parts = tuple(replace(part, dtypes=source.names, cast=None if cast is None else _cast_of(casting, i))
                   for i, part in enumerate(layers))  # fmt: skip
     trainable = bool(_named(held))
     return replace(
-        _functions(d, asked, smooth, random), context=d.context, dtypes=source.names, structure=d.structure,
+        _functions(d, asked, smooth, around), context=d.context, dtypes=source.names, structure=d.structure,
         output_shape=d.output_shape, domain=d.domain, codomain=d.codomain, to_base=d.to_base,
         layers=parts, cast=cast, fresh=lambda: _variant(source, dtype, pristine=True),
         parameters=(lambda: {name: arrays(p).copy() for name, p in _named(held).items()}) if trainable else None,
         set_parameters=write if trainable else None,
-        parameter_gradient=None if smooth.log_prob is None or not trainable else _weights(twin, smooth.log_prob, random),
+        parameter_gradient=None if smooth.log_prob is None or not trainable else _weights(twin, smooth.log_prob, around),
     )  # fmt: skip
 
 
-def _cast_of(casting: Callable[[str], Target], i: int) -> Callable[[str], Target]:
+def _cast_of(casting: Callable[[Any], Target], i: int) -> Callable[[Any], Target]:
     return lambda other: casting(other).layers[i]
 
 
-def _functions(d: Description, asked: Calls, smooth: Calls, random: copies.OwnRandomness) -> Target:
+def _functions(d: Description, asked: Calls, smooth: Calls, around: copies.Surroundings) -> Target:
     def rows(function: Any, derivative: Any = None) -> Any:
         if function is None:
             return None
-        return on_rows(function if derivative is None else lambda x, c: derivative(function, x, c), random)
+        return on_rows(function if derivative is None else lambda x, c: derivative(function, x, c), around)
 
     def draws(function: Any) -> Any:
-        return None if function is None else drawing(function, random)
+        return None if function is None else drawing(function, around)
 
     return Target(
         d.name, d.shape, forward=rows(asked.forward), inverse=rows(asked.inverse), log_prob=rows(asked.log_prob),
@@ -116,9 +122,7 @@ def _functions(d: Description, asked: Calls, smooth: Calls, random: copies.OwnRa
     )  # fmt: skip
 
 
-def _layers(
-    d: Description, asked: Calls, smooth: Calls, random: copies.OwnRandomness, dtype: Any
-) -> tuple[Target, ...]:
+def _layers(d: Description, asked: Calls, smooth: Calls, around: copies.Surroundings, dtype: Any) -> tuple[Target, ...]:
     """The layers with the shapes they have on the way; none if rows cannot be taken through them one by one."""
     if len(asked.layers) < 2:
         return ()
@@ -127,7 +131,7 @@ def _layers(
     value, context = value.astype(dtype), tuple(c.astype(dtype) for c in context)
     for call, twin in zip(asked.layers, smooth.layers, strict=True):
         shape = value.shape[1:]
-        part = _functions(Description(call.name, shape, d.calls), call, twin, random)
+        part = _functions(Description(call.name, shape, d.calls), call, twin, around)
         try:
             value, _ = part.forward(value, *context)  # type: ignore[misc]
             if value.shape[:1] != (2,) or np.prod(value.shape[1:]) != np.prod(shape):
@@ -158,10 +162,10 @@ def _assign(obj: Any, values: Values) -> None:
                 p.copy_(torch.from_numpy(np.array(values[name])))
 
 
-def _weights(twin: Any, log_prob: Any, random: copies.OwnRandomness) -> Callable[..., Values]:
+def _weights(twin: Any, log_prob: Any, around: copies.Surroundings) -> Callable[..., Values]:
     def slopes(x: np.ndarray, *context: np.ndarray) -> Values:
         held = {name: p for name, p in _named(twin).items() if p.requires_grad}
-        with random():
+        with around():
             found = parameter_gradient(log_prob, list(held.values()), tensor(x), *map(tensor, context))
         return dict(zip(held, arrays(found), strict=True))
 

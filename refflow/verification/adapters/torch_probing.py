@@ -15,7 +15,9 @@ SECONDS = 20.0
 """What a call may take before it counts as hanging."""
 
 
-def tried(held: Any, d: Description, side: str, n: int) -> "tuple[np.ndarray, ...] | BaseException":
+def tried(
+    held: Any, d: Description, side: str, n: int, default: str | None = None
+) -> "tuple[np.ndarray, ...] | BaseException":
     """What a call at n rows returns, or raises, in a thread of its own and with a time limit."""
     call = getattr(d.calls(held), side)
     if call is None:
@@ -23,7 +25,7 @@ def tried(held: Any, d: Description, side: str, n: int) -> "tuple[np.ndarray, ..
     dtype, (x, context) = copies.own_dtype(held) or "float64", some_rows(d, n, turned=side == "inverse")
     guard = Guard(SECONDS)
     try:
-        answer = guard(side, on_rows(call, copies.OwnRandomness()), *(a.astype(dtype) for a in (x, *context)))
+        answer = guard(side, on_rows(call, copies.Surroundings(default)), *(a.astype(dtype) for a in (x, *context)))
         return tuple(np.array(part) for part in answer)
     except TargetError as error:
         return error.__cause__ or error
@@ -58,6 +60,20 @@ def available(source: Any, d: Description, train: bool) -> tuple[Description, tu
 def _without(calls: Calls, sides: tuple[str, ...]) -> Calls:
     drop: dict[str, Any] = dict.fromkeys(sides)
     return replace(calls, **drop)
+
+
+def defaults(source: Any, d: Description, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The precisions in which it raises unless they are torch's default: it makes tensors without a precision."""
+
+    def raises(name: str, default: str | None) -> bool:
+        for side in ("forward", "inverse"):
+            held = _copy(source, train=False)
+            copies.cast(held, name)
+            if isinstance(tried(held, d, side, 2, default), RuntimeError):
+                return True
+        return False
+
+    return tuple(name for name in names if raises(name, None) and not raises(name, name))
 
 
 def train_differs(source: Any, d: Description) -> bool:

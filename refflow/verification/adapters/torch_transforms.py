@@ -102,11 +102,12 @@ def calls(
         found = at(held, context)
         return _compose(found.transforms) if density else found
 
-    output = len(transform_shape(transform, shape)) if at is not _conditioned else None
+    conditional = at is _conditioned
+    output = shape if conditional else tuple(transform(None).forward_shape(shape))
     whole = Calls(
         along(transform, len(shape)) if forward else None,
-        along(lambda c: transform(c).inv, output or len(shape)) if inverse else None,
-        layers=_layers(transform, len(shape)) if at is not _conditioned else (),
+        along(_inverted(transform), len(output)) if inverse else None,
+        layers=() if conditional else _layers(transform, shape),
     )
     if not density:
         return whole
@@ -116,14 +117,9 @@ def calls(
         return found.sample((n,)).reshape(n, *_event(found))
 
     return Calls(
-        whole.forward, whole.inverse, lambda x, c: _summed(at(held, c).log_prob(x), 1, len(x)), draw,
-        base_log_prob=lambda z, c: _summed(at(held, c).base_dist.log_prob(z), 1, len(z)), layers=whole.layers,
+        whole.forward, whole.inverse, lambda x, c: _rows(at(held, c).log_prob(x), len(x)), draw,
+        base_log_prob=lambda z, c: _rows(at(held, c).base_dist.log_prob(z), len(z)), layers=whole.layers,
     )  # fmt: skip
-
-
-def transform_shape(transform: Callable[[Any], Any], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of y's events."""
-    return tuple(transform(None).forward_shape(shape))
 
 
 def along(transform: Callable[[Any], Any], axes: int) -> Maps:
@@ -132,28 +128,37 @@ def along(transform: Callable[[Any], Any], axes: int) -> Maps:
     def call(x: Any, context: Any) -> tuple[Any, Any]:
         t = transform(context)
         y = t(x)
-        return y, _summed(t.log_abs_det_jacobian(x, y), x.ndim - axes, len(x))
+        return y, _summed(t.log_abs_det_jacobian(x, y), axes - t.domain.event_dim, len(x))
 
     return call
 
 
-def _layers(transform: Callable[[Any], Any], axes: int) -> tuple[Calls, ...]:
+def _layers(transform: Callable[[Any], Any], shape: tuple[int, ...]) -> tuple[Calls, ...]:
+    """The parts of a composition, each with the shape of its own events."""
+
     def part(i: int) -> Callable[[Any], Any]:
         return lambda c: composed(transform(c))[i]
 
-    parts = composed(transform(None))
-    return tuple(
-        Calls(along(part(i), axes), along(lambda c, i=i: part(i)(c).inv, axes), name=type(t).__name__)
-        for i, t in enumerate(parts)
-        if tuple(t.forward_shape((2,) * axes)) == (2,) * axes
-    ) if _keeps_axes(parts, axes) else ()  # fmt: skip
+    found = []
+    for i, t in enumerate(composed(transform(None))):
+        output = tuple(t.forward_shape(shape))
+        backwards = along(_inverted(part(i)), len(output))
+        found.append(Calls(along(part(i), len(shape)), backwards, name=type(t).__name__))
+        shape = output
+    return tuple(found)
 
 
-def _keeps_axes(parts: list[Any], axes: int) -> bool:
-    return all(part.domain.event_dim == part.codomain.event_dim <= axes for part in parts)
+def _inverted(transform: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda context: transform(context).inv
 
 
-def _summed(value: Any, batch: int, n: int) -> Any:
-    """Summed over all axes but the batch's; one number for all rows is taken for every row."""
-    found = value.reshape(*value.shape[:batch], -1).sum(-1) if value.ndim > batch else value
-    return found.expand(n) if found.ndim == 0 else found
+def _summed(value: Any, last: int, n: int) -> Any:
+    """Summed over the last axes, those of the event that the transform does not sum itself; one number for all rows is
+    taken for every row, as broadcasting does."""
+    found = value.sum(tuple(range(-min(last, value.ndim), 0))) if last > 0 and value.ndim else value
+    return found.expand(n) if found.ndim == 0 or found.shape == (1,) else found
+
+
+def _rows(value: Any, n: int) -> Any:
+    """Summed over all axes but the first."""
+    return value.reshape(n, -1).sum(-1)

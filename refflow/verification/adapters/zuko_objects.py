@@ -9,7 +9,7 @@ from typing import Any
 from refflow.errors import StructureError
 from refflow.verification.adapters.given import Given
 from refflow.verification.adapters.torch_calls import Calls, Description
-from refflow.verification.adapters.torch_constraints import LINE, composed, refuse, sides
+from refflow.verification.adapters.torch_constraints import LINE, box, composed, refuse, sides
 from refflow.verification.adapters.torch_copies import copied, of, own_dtype
 from refflow.verification.adapters.torch_objects import target as torch_target
 from refflow.verification.targets import Box, Target
@@ -32,9 +32,11 @@ def target(obj: Any, given: Given) -> Target:
     if density and transform is None:
         raise StructureError(f"expected a flow with a transform, got a {name} that builds a {type(example).__name__}")
     shape = given.shape(tuple(example.event_shape) or (1,) if density else None, f"transform {name}")
+    if lazy and given.context is None:
+        _without_context(transform, shape, name)
     refuse(name, transform, shape)
     domain, codomain = (mine or theirs for mine, theirs in
-                        zip((given.domain, given.codomain), _sides(transform), strict=True))  # fmt: skip
+                        zip((given.domain, given.codomain), _sides(transform, example), strict=True))  # fmt: skip
     return torch_target(obj, Description(
         given.name or name, shape, lambda held: _calls(held, at, density, shape),
         to_base="forward" if density else None, context=given.context if lazy else None,
@@ -55,16 +57,30 @@ def _example(held: Any, at: Any, given: Given, name: str) -> Any:
         raise StructureError(f"expected {what}: {name}({'c' if context is not None else ''}) raised {error}") from error
 
 
-def _sides(transform: Any) -> tuple[Box | None, Box | None]:
-    """What its parts take and give; as it declares where they do not fit, for zuko puts maps of the line behind clips."""
-    from refflow.verification.adapters.torch_constraints import box
+def _without_context(transform: Any, shape: tuple[int, ...], name: str) -> None:
+    """Raise StructureError if the networks were built for a context: their inputs are too narrow without."""
+    import torch
 
+    kind = getattr(torch, own_dtype(transform) or "float64")
+    try:
+        with torch.no_grad():
+            transform(torch.full((2, *shape), 0.5, dtype=kind))
+    except RuntimeError as error:
+        raise StructureError(f"expected context=, rows (M, C): {name} without one raised {error}") from error
+
+
+def _sides(transform: Any, flow: Any) -> tuple[Box | None, Box | None]:
+    """What its parts take and give. Where they do not fit: the box of the base, for flows of a circle turn and bend the
+    interval that their base fills; else what they declare, for zuko clips between maps that take the whole line."""
     found = sides(transform)
+    base = getattr(flow, "base", None)
+    if found[0] is None and base is not None and (held := box(base.support)) is not None and held != LINE:
+        return held, held
     return found[0] or box(transform.domain), found[1] or box(transform.codomain)
 
 
-def _open(box: Box | None) -> Box | None:
-    return None if box == LINE else box
+def _open(found: Box | None) -> Box | None:
+    return None if found == LINE else found
 
 
 def _calls(held: Any, at: Any, density: bool, shape: tuple[int, ...]) -> Calls:
