@@ -112,8 +112,11 @@ def verify(
     expected = _expected(expected_failures)
     chosen = _chosen(only)
     if found.rounds is not None:
-        asked: dict[str, Any] = {"dtype": dtype, "level": level, "only": chosen, "expected_failures": expected}
+        asked: dict[str, Any] = {"dtype": dtype, "level": level, "only": chosen, "expected_failures": expected,
+                                 "points": points}  # fmt: skip
         report: Report = found.rounds(found, lambda stand_in: verify(stand_in, timeout=timeout, seed=seed, **asked))
+        for outcome in report.checks:
+            (progress or _silent)(outcome)
         return report
     guard = Guard(timeout)
     outcomes: list[Outcome] = []
