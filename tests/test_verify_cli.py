@@ -2,11 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
-import time
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -50,7 +51,8 @@ def loud(x):
     return forward(x)
 
 def hanging(x):
-    import time
+    import sys, time
+    print("asked", file=sys.stderr, flush=True)
     time.sleep(60)
 
 def conditional(x, c):
@@ -206,10 +208,54 @@ def test_what_a_target_prints_does_not_mix_with_the_report(folder):
     assert "C was here" in found.stderr
 
 
+@pytest.fixture(scope="module")
+def flows_in_c(folder):
+    """A program in C, right, and one with the sign of the inverse's log-determinant wrong."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    source = Path(__file__).parents[1] / "examples" / "c_flow" / "flow.c"
+    for fault in (0, 1):
+        command = [compiler, "-std=c99", f"-DFAULT={fault}", source, "-o", folder / f"flow{fault}", "-lm"]
+        subprocess.run(command, check=True)
+    return folder
+
+
+def test_programs_are_verified_by_their_command(run, flows_in_c):
+    for fault in (0, 1):
+        command = f"{flows_in_c}/flow{fault} {{request}} {{response}}"
+        code, out, err = run("--exec", command, "--event-shape", "4", *QUICK, "--progress", "--json", f"c{fault}.json")
+        assert code == fault, out + err
+        report = read_report((flows_in_c / f"c{fault}.json").read_text())
+        assert len(err.splitlines()) == len(report.checks)
+    assert {o.id for o in report.of("fail")} == {"LD2", "LD3"}
+    code, out, err = run("--exec", command, "--event-shape", "4", "--replay", "c1.json")
+    assert code == 1
+    assert "still fails at the worst input alone" in out, out + err
+    code, _, err = run("--exec", "/no/such/program {request} {response}", "--event-shape", "4", *QUICK)
+    assert code == 3, err
+
+
+def test_programs_are_verified_offline(run, flows_in_c):
+    code, out, err = run("--export", "offline", "--event-shape", "4", *QUICK, "--only", "LD3")
+    assert (code, out) == (0, "")
+    for _ in range(9):
+        code, out, err = run("--import", "offline", "--html", "offline.html")
+        if code != 3 and "answer" not in err:
+            break
+        number = sorted(p.name for p in (flows_in_c / "offline").iterdir() if p.is_dir())[-1]
+        home = flows_in_c / "offline" / number
+        subprocess.run([flows_in_c / "flow1", home / "request", home / "response"], check=True)
+    assert code == 1, out + err
+    assert "LD3" in out
+    assert run("--export", "offline", "--event-shape", "4")[0] == 3
+    assert run("--import", "nowhere")[0] == 3
+
+
 def test_ctrl_c_ends_it(folder):
-    command = [sys.executable, "-m", "refflow", "verify", "myflows:hanging", "--event-shape", "2", "--progress"]
+    command = [sys.executable, "-m", "refflow", "verify", "myflows:hanging", "--event-shape", "2"]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
-        time.sleep(3.0)
+        assert b"asked" in running.stderr.readline()
         running.send_signal(signal.SIGINT)
         running.communicate(timeout=30)
     assert running.returncode == 130

@@ -25,7 +25,8 @@ def verify(
     context_dim: Annotated[int, typer.Option(min=0, help="Draw context rows of this many columns instead.")] = 0,
     domain: Annotated[tuple[float, float] | None, typer.Option(help="The box LOW HIGH that x lies in.")] = None,
     codomain: Annotated[tuple[float, float] | None, typer.Option(help="The box LOW HIGH that y fills.")] = None,
-    dtype: Annotated[str, typer.Option(help="Ask in float64 or float32 only.")] = "",
+    dtype: Annotated[str, typer.Option(help="float64 or float32 only; of a program, those that it has.")] = "",
+    functions: Annotated[str, typer.Option(help="Of a program: those that it has.")] = "forward,inverse",
     level: Annotated[str, typer.Option(help="quick, standard or deep.")] = "standard",
     only: Annotated[str, typer.Option(help="Ids of checks to ask, such as RT1,LD1.")] = "",
     expect_failure: Annotated[list[str] | None, typer.Option(help="A check expected to fail; repeatable.")] = None,
@@ -40,7 +41,6 @@ def verify(
     export: Annotated[Path | None, typer.Option(help="Write a request for an offline program here.")] = None,
     import_: Annotated[Path | None, typer.Option("--import", help="Read an offline program's response.")] = None,
     functions: Annotated[str, typer.Option(help="Of a program: what it has (also log_prob, sample, ...).")] = "",
-    precisions: Annotated[str, typer.Option(help="Of a program: float64, float32, or both, the main one first.")] = "",
     progress: Annotated[bool | None, typer.Option(help="A line a check on standard error.")] = None,
 ) -> None:
     """Find the faults in a flow, of any library or none.
@@ -64,17 +64,19 @@ def verify(
     sources = [bool(target), bool(exec_), export is not None, import_ is not None]
     require(sum(sources) == 1, "expected one of TARGET, --exec, --export and --import")
     require(level in ("quick", "standard", "deep"), f"--level {level}: expected quick, standard or deep")
-    require(dtype in ("", "float64", "float32"), f"--dtype {dtype}: expected float64 or float32")
+    known = ["float64", "float32"]
+    require(set(names(dtype)) <= set(known), f"--dtype {dtype}: expected {' or '.join(known)}")
+    require(not target or len(names(dtype)) < 2, f"--dtype {dtype}: expected one, or none for all")
     require(json != "-" or replay is None, "--json - does not go with --replay")
     flow = given(
         event_shape=_shape(event_shape), context=_context(context, context_dim), domain=domain, codomain=codomain,
         inverse=inverse or None,
     )  # fmt: skip
-    own = given(functions=names(functions) or None, dtypes=names(precisions) or ([dtype] if dtype else None))
-    require(bool(exec_ or export) or not (functions or precisions), "--functions and --precisions go with a program")
+    own = given(functions=names(functions) or None, dtypes=names(dtype) or None)
+    require(bool(exec_ or export) or not functions, "--functions goes with a program")
     asked = given(
         level=level, only=names(only) or None, expected_failures=expect_failure or None, seed=seed, timeout=timeout,
-        dtype=dtype or None,
+        dtype=dtype if target and dtype else None,
     )  # fmt: skip
     tell = _told if (sys.stderr.isatty() if progress is None else progress) else None
     try:
@@ -145,7 +147,7 @@ def _export(folder: Path, flow: dict[str, Any], asked: dict[str, Any]) -> Path:
     """Write the first request for a program that is run by hand."""
     require("inverse" not in flow, "--inverse does not go with --export")
     require("event_shape" in flow, "--export needs --event-shape, the shape of one row")
-    from refflow.verification.exchange import export_request
+    from refflow.verification.offline import export_request
 
     kept = {k: v for k, v in asked.items() if k not in ("timeout", "dtype")}
     return export_request(folder, **flow, **kept)
@@ -153,7 +155,7 @@ def _export(folder: Path, flow: dict[str, Any], asked: dict[str, Any]) -> Path:
 
 def _import(folder: Path) -> Any:
     """The report that the program's responses give; exits where it must answer another request first."""
-    from refflow.verification.exchange import import_response
+    from refflow.verification.offline import import_response
 
     found = import_response(folder)
     if isinstance(found, Path):

@@ -113,8 +113,8 @@ def verify(
     chosen = _chosen(only)
     if found.rounds is not None:
         asked: dict[str, Any] = {"dtype": dtype, "level": level, "only": chosen, "expected_failures": expected,
-                                 "seed": seed, "timeout": timeout, "points": points}  # fmt: skip
-        report: Report = found.rounds(found, lambda stand_in: verify(stand_in, **asked))
+                                 "points": points}  # fmt: skip
+        report: Report = found.rounds(found, lambda stand_in: verify(stand_in, timeout=timeout, seed=seed, **asked))
         for outcome in report.checks:
             (progress or _silent)(outcome)
         return report
