@@ -255,9 +255,14 @@ def _weighed(run: Run, violation: LawViolation) -> tuple[str, str]:
     """A violation is a fault; one in float64 of a target whose own numbers are float32 is a warning if it is within
     their rounding: constants that were computed in float32, as the inverse of a matrix, keep their errors in a cast."""
     own = run.target.dtypes[0]
-    if own == "float32" and run.dtype == np.float64 and violation.tolerance in EXCESSES:
-        if violation.statistic * float(np.finfo(np.float64).eps) <= EXCESS * float(np.finfo(np.float32).eps):
-            return "warn", "as accurate as float32, in which its parameters came, "
+    rounding = EXCESS * float(np.finfo(np.float32).eps) / float(np.finfo(np.float64).eps)
+    if (
+        own == "float32"
+        and run.dtype == np.float64
+        and violation.tolerance in EXCESSES
+        and (violation.statistic <= rounding)
+    ):
+        return "warn", "as accurate as float32, in which its parameters came, "
     return "fail", ""
 
 

@@ -76,14 +76,13 @@ def _flow(flow: Any) -> Calls:
     if t is None or base is None:
         return Calls(log_prob=log_prob, sample=sample, sample_and_log_prob=draw)
     embed = getattr(flow, "_embedding_net", None) or (lambda c: c)
-    layers = tuple(
-        Calls(lambda x, c, part=part: part(x, embed(c)), lambda y, c, part=part: part.inverse(y, embed(c)),
-              name=type(part).__name__)
-        for part in _parts(t)
-    )  # fmt: skip
+
+    def layer(part: Any) -> Calls:
+        return Calls(lambda x, c: part(x, embed(c)), lambda y, c: part.inverse(y, embed(c)), name=type(part).__name__)
+
     return Calls(
         lambda x, c: t(x, context=embed(c)), lambda z, c: t.inverse(z, context=embed(c)), log_prob, sample, draw,
-        lambda z, c: base.log_prob(z, context=embed(c)), layers,
+        lambda z, c: base.log_prob(z, context=embed(c)), tuple(map(layer, _parts(t))),
     )  # fmt: skip
 
 

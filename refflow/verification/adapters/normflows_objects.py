@@ -1,7 +1,7 @@
 """normflows: flow layers and the models that are made of them.
 
-Forward goes from noise to data. Layers may give one log-determinant for all rows: it is what they add to a sum, so it is
-taken for every row. `sample(n)` returns the pair (x, log_prob).
+Forward goes from noise to data. Layers may give one log-determinant for all rows: it is what they add to a sum, so it
+is taken for every row. `sample(n)` returns the pair (x, log_prob).
 """
 
 import inspect
@@ -79,7 +79,10 @@ def _model(model: Any) -> Calls:
 
     classes = of(model, "normflows.core", "ClassCondFlow")
     word = "y" if classes else "context"
-    draw = lambda n, c: model.sample(n, **keyed(c))  # noqa: E731
+
+    def draw(n: int, c: Any) -> Any:
+        return model.sample(n, **keyed(c))
+
     density = Calls(
         log_prob=lambda x, c: model.log_prob(x, **keyed(c)), sample=lambda n, c: draw(n, c)[0], sample_and_log_prob=draw
     )

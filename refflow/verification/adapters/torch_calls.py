@@ -60,8 +60,6 @@ def on_rows(function: Any, around: Surroundings) -> Any:
     """The function of tensors as one of arrays: without gradients, and with random numbers of its own."""
 
     def call(x: np.ndarray, *context: np.ndarray) -> Any:
-        import torch
-
         with around():
             return arrays(_plainly(function, x, tensor(context[0]) if context else None))
 

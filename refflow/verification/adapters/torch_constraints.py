@@ -24,7 +24,7 @@ def box(constraint: Any) -> Box | None:
 
 
 def sides(transform: Any) -> tuple[Box | None, Box | None]:
-    """The boxes of a transform's domain and codomain, through its parts; None where there is none or it is not known."""
+    """The boxes of a transform's domain and codomain, through its parts; None where none is known."""
     parts = composed(transform)
     if not parts:
         return box(transform.domain), box(transform.codomain)

@@ -130,8 +130,8 @@ def state(obj: Any) -> list[bytes]:
 
 
 class Surroundings:
-    """What calls find around them, and leave as it was: random numbers of their own, for torch and for NumPy, so that one
-    call draws other numbers than the one before; and, where they need it, another default precision of torch."""
+    """What calls find around them, and leave as it was: random numbers of their own, for torch and for NumPy, so that
+    one call draws other numbers than the one before; and, where they need it, another default precision of torch."""
 
     def __init__(self, default: str | None = None) -> None:
         self.default = default

@@ -23,8 +23,8 @@ def jacobian(function: Any, x: Any, context: Any) -> Any:
             (found,) = torch.autograd.grad(y, leaf, rows, is_grads_batched=True, retain_graph=True, allow_unused=True)
             found = x.new_zeros((y.shape[1], n, size)) if found is None else found
         except RuntimeError:
-            found = torch.stack([_zeros(torch.autograd.grad(y, leaf, row, retain_graph=True, allow_unused=True)[0], leaf)
-                                 for row in rows])  # fmt: skip
+            slopes = [torch.autograd.grad(y, leaf, row, retain_graph=True, allow_unused=True)[0] for row in rows]
+            found = torch.stack([_zeros(slope, leaf) for slope in slopes])
     return found.reshape(y.shape[1], n, size).transpose(0, 1).detach()
 
 

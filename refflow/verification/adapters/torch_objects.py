@@ -95,7 +95,7 @@ def _variant(source: _Source, dtype: str | None = None, values: Values | None = 
         layers=parts, cast=cast, fresh=lambda: _variant(source, dtype),
         parameters=(lambda: {name: arrays(p).copy() for name, p in _named(held).items()}) if trainable else None,
         set_parameters=write if trainable else None,
-        parameter_gradient=None if smooth.log_prob is None or not trainable else _weights(twin, smooth.log_prob, around),
+        parameter_gradient=_weights(twin, smooth.log_prob, around) if smooth.log_prob and trainable else None,
     )  # fmt: skip
 
 

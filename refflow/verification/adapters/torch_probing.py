@@ -72,7 +72,8 @@ def available(source: Any, d: Description, train: bool) -> tuple[Description, tu
         raise StructureError(f"expected a map, got a {d.name} that can be called in neither direction: {gone}")
     mode = "train" if train else "eval"
     remarks = tuple(f"no {side} in {mode} mode: {said}" for side, said in gone.items())
-    return replace(d, calls=lambda obj, make=d.calls: _without(make(obj), tuple(gone))), remarks
+    make = d.calls
+    return replace(d, calls=lambda obj: _without(make(obj), tuple(gone))), remarks
 
 
 def _without(calls: Calls, sides: tuple[str, ...]) -> Calls:

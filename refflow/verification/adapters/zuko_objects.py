@@ -110,7 +110,9 @@ def _calls(held: Any, at: Any, density: bool, shape: tuple[int, ...]) -> Calls:
         return call
 
     def layer(i: int) -> Calls:
-        part = lambda c: composed(transform(c))[i]  # noqa: E731
+        def part(c: Any) -> Any:
+            return composed(transform(c))[i]
+
         return Calls(along(part), along(lambda c: part(c).inv), name=f"{type(held).__name__}[{i}]")
 
     whole = Calls(along(transform), along(lambda c: transform(c).inv), layers=tuple(map(layer, _count(held, shape))))
