@@ -292,7 +292,7 @@ def on_the_command_line(*words):
 
 def test_the_command_line_runs_programs(script):
     command = " ".join(script())
-    found = on_the_command_line("--exec", command, "--event-shape", 2, "--precisions", "float64,float32",
+    found = on_the_command_line("--exec", command, "--event-shape", 2, "--dtype", "float64,float32",
                                 "--level", "quick", "--functions", "forward,inverse", "--only", "RT1,LD1")  # fmt: skip
     assert found.returncode == 0, found.stderr
     assert "3 pass" in found.stdout

@@ -26,7 +26,7 @@ def verify(
     domain: Annotated[tuple[float, float] | None, typer.Option(help="The box LOW HIGH that x lies in.")] = None,
     codomain: Annotated[tuple[float, float] | None, typer.Option(help="The box LOW HIGH that y fills.")] = None,
     dtype: Annotated[str, typer.Option(help="float64 or float32 only; of a program, those that it has.")] = "",
-    functions: Annotated[str, typer.Option(help="Of a program: those that it has.")] = "forward,inverse",
+    functions: Annotated[str, typer.Option(help="Of a program: those that it has.")] = "",
     level: Annotated[str, typer.Option(help="quick, standard or deep.")] = "standard",
     only: Annotated[str, typer.Option(help="Ids of checks to ask, such as RT1,LD1.")] = "",
     expect_failure: Annotated[list[str] | None, typer.Option(help="A check expected to fail; repeatable.")] = None,
@@ -40,7 +40,6 @@ def verify(
     exec_: Annotated[str, typer.Option("--exec", help='A program: "./flow {request} {response}".')] = "",
     export: Annotated[Path | None, typer.Option(help="Write a request for an offline program here.")] = None,
     import_: Annotated[Path | None, typer.Option("--import", help="Read an offline program's response.")] = None,
-    functions: Annotated[str, typer.Option(help="Of a program: what it has (also log_prob, sample, ...).")] = "",
     progress: Annotated[bool | None, typer.Option(help="A line a check on standard error.")] = None,
 ) -> None:
     """Find the faults in a flow, of any library or none.

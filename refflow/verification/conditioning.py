@@ -275,7 +275,10 @@ def _step(layer: Any, x: np.ndarray, context: np.ndarray | None) -> _Step:
     if not isinstance(layer, Module):  # elimination of entries that are not known to u proves nothing; a zero row does
         sign = np.where((jacobian == 0.0).all(axis=1).any(axis=1) | (jacobian == 0.0).all(axis=2).any(axis=1), 0.0, 1.0)
     singular = regular & (log_det > SATURATED) & (sign == 0.0)
-    return _Step(x.reshape(n, -1), rows, jacobian, majorant, gradient, np.abs(rows) + by_value, lam, singular)
+    size_of_y = np.abs(rows)
+    if not isinstance(layer, Module):  # its constants, which cannot be reached, are of the size of its usual values
+        size_of_y = np.maximum(size_of_y, np.nanmedian(size_of_y, axis=0) if n else 0.0)
+    return _Step(x.reshape(n, -1), rows, jacobian, majorant, gradient, size_of_y + by_value, lam, singular)
 
 
 def derivatives(layer: Any, x: np.ndarray, context: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -27,6 +27,9 @@ import numpy as np
 from refflow.modules import Module
 from refflow.verification.conditioning import Conditions, cast, takes, unit
 
+TINY = 1e-200
+"""In place of a scale that is 0: an error there is large beyond measure, yet for the arbiter to judge."""
+
 EXCESS = 16.0
 """The largest rho that passes."""
 
@@ -76,7 +79,7 @@ class Measured:
     def excess(self, dtype: Any) -> np.ndarray:
         """rho `(N, k)`: 0 where nothing is judged, infinite where an error is not a number."""
         with np.errstate(all="ignore"):
-            rho = self.error / (unit(dtype) * self.kappa)
+            rho = self.error / (unit(dtype) * np.where(self.kappa == 0.0, TINY, self.kappa))
         rho = np.where(self.error == 0.0, 0.0, np.where(np.isnan(self.error), np.inf, rho))
         return np.where(self.conclusive[:, None], rho, 0.0)
 
