@@ -136,8 +136,8 @@ def _against(
         sure = np.isfinite(exact) & (SAFETY * error <= INCONCLUSIVE * size)
         ratio = np.where(sure, np.where(np.isfinite(ours), np.abs(ours - exact), np.inf) / allowed, 0.0)
         judged.append(sure.mean())
-        for first in FINER if ratio.max(initial=0.0) > 1.0 else ():
-            again, error = along(function, at_x, c, v, first)
+        for step in FINER if ratio.max(initial=0.0) > 1.0 else ():
+            again, error = along(function, at_x, c, v, step)
             sure = np.isfinite(again) & (SAFETY * error <= INCONCLUSIVE * size)
             off = np.where(np.isfinite(ours), np.abs(ours - again), np.inf) / (SAFETY * error + _floor(x.dtype) * size)
             ratio = np.minimum(ratio, np.where(sure, off, 0.0))
