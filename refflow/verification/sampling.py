@@ -188,7 +188,7 @@ def _normal_base(way: Target, x: np.ndarray, context: Context) -> bool:
 
 def _normality(z: np.ndarray, unsure: float) -> list[Statistic] | None:
     """Deviations of rows from N(0, I); `unsure` is the share of rows that were left out."""
-    from scipy.stats import chi2, norm
+    from scipy.special import chdtr, chdtri, gammaincinv, ndtr
 
     n, dim = z.shape
     if n < 100 or unsure > 0.1:
@@ -196,21 +196,24 @@ def _normality(z: np.ndarray, unsure: float) -> list[Statistic] | None:
     pairs = [(i, j) for i in range(min(dim, 32)) for j in range(i)]
     alpha = share(dim + 2 + len(pairs) + len(TAILS))
     squares = np.sum(z**2, axis=1)
-    marginal = [Statistic(f"a distance of coordinate {i}'s distribution from the normal", kolmogorov(z[:, i], norm.cdf),
+    marginal = [Statistic(f"a distance of coordinate {i}'s distribution from the normal", kolmogorov(z[:, i], ndtr),
                           massart(n, alpha) + 2.0 * unsure + STEP) for i in range(dim)]  # fmt: skip
-    radius = kolmogorov(squares, chi2(dim).cdf), massart(n, alpha) + 2.0 * unsure + STEP
+    radius = kolmogorov(squares, lambda s: chdtr(dim, s)), massart(n, alpha) + 2.0 * unsure + STEP
     found = [*marginal, Statistic("a distance of |z|^2's distribution from the chi-squared", *radius)]
     for far in TAILS:
-        p, beyond = 2.0 * float(norm.sf(far)), float(np.mean(np.abs(z) > far))
-        limit = binomial(p, z.size, alpha) + unsure + min(STEP, 0.02 * float(norm.pdf(far)))
+        p, beyond = 2.0 * float(ndtr(-far)), float(np.mean(np.abs(z) > far))
+        limit = (
+            binomial(p, z.size, alpha) + unsure + min(STEP, 0.02 * float(np.exp(-0.5 * far**2) / np.sqrt(2.0 * np.pi)))
+        )
         found.append(Statistic(f"a deviation of the share of |z| > {far:g}", abs(beyond - p), limit))
     if unsure == 0.0:
-        low, high = chi2.ppf(alpha / 2.0, n * dim) / (n * dim), chi2.isf(alpha / 2.0, n * dim) / (n * dim)
+        low = 2.0 * float(gammaincinv(0.5 * n * dim, alpha / 2.0)) / (n * dim)
+        high = float(chdtri(n * dim, alpha / 2.0)) / (n * dim)
         mean = float(squares.mean()) / dim
         found.append(
             Statistic("a relative deviation of the mean of |z|^2 from D", abs(mean - 1.0), max(high - 1.0, 1.0 - low))
         )
-    u = norm.cdf(z) - 0.5
+    u = ndtr(z) - 0.5
     for i, j in pairs:
         product = u[:, i] * u[:, j]
         limit = bernstein(product, 0.25, alpha) + 0.5 * unsure
