@@ -107,24 +107,35 @@ def extrapolated(f: RowFunction, x: np.ndarray) -> Jacobian:
 
         T_k0 = (f(x + h_k) - f(x - h_k)) / 2 h_k,   T_km = T_k,m-1 + (T_k,m-1 - T_k-1,m-1) / (4^m - 1)
 
-    The error of an entry is its larger distance to the two before it, T_k-1,m and T_k,m-1, plus the rounding
-    2 eps (|f| + |J x|) / h_k. Of all T_km the one whose error moves log|det J| least is taken, for all entries of J at
-    once: one entry alone may agree with its neighbours by chance.
+    The error of an entry is its larger distance to the two before it, T_k-1,m and T_k,m-1, plus that of rounding,
+    (2 eps (|f| + |J x|) + eta) / h_k, with eta the noise that f shows at the smallest steps: a map that loses digits
+    has more than its conditioning says. Of all T_km the one whose error moves log|det J| least is taken.
     """
     h = 2.0 ** -np.arange(2, 2 + HALVINGS)[:, None] * np.maximum(1.0, np.abs(x))
     size = np.abs(f(x[None])[0])[:, None]
     with np.errstate(all="ignore"):
         table = [[np.stack([_slope(f, x, i, step[i]) for i in range(x.size)], axis=1)] for step in h]
-        found = []
         for k in range(1, HALVINGS):
             for m in range(1, min(k, COLUMNS) + 1):
                 table[k].append(table[k][m - 1] + (table[k][m - 1] - table[k - 1][m - 1]) / (4.0**m - 1.0))
-            rounding = 2.0 * np.finfo(np.float64).eps * (size + np.abs(table[k][0] * x)) / h[k]
+        eta, found = _noise(table, h), []
+        for k in range(2, HALVINGS):
+            rounding = (2.0 * np.finfo(np.float64).eps * (size + np.abs(table[k][0] * x)) + eta) / h[k]
             for m in range(1, min(k - 1, COLUMNS) + 1):
                 value = table[k][m]
                 error = np.maximum(np.abs(value - table[k - 1][m]), np.abs(value - table[k][m - 1])) + rounding
                 found.append(Jacobian(value, np.where(np.isfinite(error), error, np.inf)))
         return min(found, key=lambda j: j.log_abs_det()[1])
+
+
+def _noise(table: list[list[np.ndarray]], h: np.ndarray) -> np.ndarray:
+    """eta `(M, D)`: what is left of h_k |T_km - T_k-1,m| in the best column, the largest of the five smallest steps,
+    since one of them may be small by chance."""
+    left = [
+        h[k] * np.min([np.abs(a - b) for a, b in zip(table[k], table[k - 1], strict=False)], axis=0)
+        for k in range(HALVINGS - 5, HALVINGS)
+    ]
+    return np.asarray(np.max(left, axis=0))
 
 
 def _slope(f: RowFunction, x: np.ndarray, i: int, h: float) -> np.ndarray:
