@@ -73,7 +73,7 @@ def ladder(f: RowFunction, x: np.ndarray) -> Jacobian:
     """`scipy.differentiate.jacobian` from each of `RUNGS`; the rung whose error moves log|det J| least.
 
     The error of an entry is SciPy's estimate, the difference of its last two extrapolations, which may be small by
-    chance, plus the rounding eps (|f| + |J x|) / h at its smallest step h.
+    chance, plus the rounding (eps (|f| + |J x|) + eta) / h at its smallest step h, eta the noise that f shows.
     """
     from scipy.differentiate import jacobian
 
@@ -83,13 +83,13 @@ def ladder(f: RowFunction, x: np.ndarray) -> Jacobian:
         return np.moveaxis(values.reshape(*rows.shape[:-1], -1), -1, 0)
 
     found = []
-    size = np.abs(f(x[None])[0])[:, None]
+    size, noise = np.abs(f(x[None])[0])[:, None], _second_differences(f, x)[:, None]
     for step in RUNGS:
         with np.errstate(all="ignore"):
             result = jacobian(columns, x, initial_step=step, tolerances={"rtol": 1e-13, "atol": 1e-15})
             value = np.asarray(result.df)
             smallest = step * 2.0 ** -(np.asarray(result.nit) + ORDER / 2 - 2)
-            error = result.error + np.finfo(np.float64).eps * (size + np.abs(value * x)) / smallest
+            error = result.error + (np.finfo(np.float64).eps * (size + np.abs(value * x)) + noise) / smallest
         found.append(Jacobian(value, np.where(np.isfinite(error), error, np.inf)))
     return min(found, key=lambda j: j.log_abs_det()[1])
 
@@ -138,6 +138,16 @@ def _noise(table: list[list[np.ndarray]], h: np.ndarray) -> np.ndarray:
     return np.asarray(np.max(left, axis=0))
 
 
+def _second_differences(f: RowFunction, x: np.ndarray, points: int = 12) -> np.ndarray:
+    """eta `(M,)`: the largest |f(x_k+1) - 2 f(x_k) + f(x_k-1)| at points some 2^-30 |x| apart, where curvature is
+    nothing: a map that loses digits on its way shows more of it than its value and its slope say."""
+    direction = np.random.default_rng(0).choice([-1.0, 1.0], x.shape) * np.maximum(1.0, np.abs(x))
+    values = np.stack([f((x + k * 2.0**-30 * direction)[None])[0] for k in range(points)])
+    with np.errstate(all="ignore"):
+        eta = np.max(np.abs(np.diff(values, 2, axis=0)), axis=0)
+    return np.asarray(np.where(np.isfinite(eta), eta, 0.0))
+
+
 def _slope(f: RowFunction, x: np.ndarray, i: int, h: float) -> np.ndarray:
     """The central difference along coordinate i, each point asked by itself."""
     up, down = np.array(x), np.array(x)
@@ -159,5 +169,6 @@ def central(f: RowFunction, x: np.ndarray) -> Jacobian:
             np.reshape(approx_derivative(lambda v: f(v[None])[0], x, method="3-point", abs_step=s), (size.size, x.size))
             for s in (h, 2.0 * h)
         )
-        rounding = np.finfo(np.float64).eps * (size[:, None] + np.abs(fine) * np.abs(x)) / h
+        noise = _second_differences(f, x)[:, None]
+        rounding = (np.finfo(np.float64).eps * (size[:, None] + np.abs(fine) * np.abs(x)) + noise) / h
         return Jacobian(fine, np.abs(coarse - fine) + rounding)
