@@ -83,7 +83,7 @@ def ladder(f: RowFunction, x: np.ndarray) -> Jacobian:
         return np.moveaxis(values.reshape(*rows.shape[:-1], -1), -1, 0)
 
     found = []
-    size, noise = np.abs(f(x[None])[0])[:, None], _second_differences(f, x)[:, None]
+    size, noise = np.abs(f(x[None])[0])[:, None], _shown_noise(f, x)[:, None]
     for step in RUNGS:
         with np.errstate(all="ignore"):
             result = jacobian(columns, x, initial_step=step, tolerances={"rtol": 1e-13, "atol": 1e-15})
@@ -138,14 +138,18 @@ def _noise(table: list[list[np.ndarray]], h: np.ndarray) -> np.ndarray:
     return np.asarray(np.max(left, axis=0))
 
 
-def _second_differences(f: RowFunction, x: np.ndarray, points: int = 12) -> np.ndarray:
-    """eta `(M,)`: the largest |f(x_k+1) - 2 f(x_k) + f(x_k-1)| at points some 2^-30 |x| apart, where curvature is
-    nothing: a map that loses digits on its way shows more of it than its value and its slope say."""
-    direction = np.random.default_rng(0).choice([-1.0, 1.0], x.shape) * np.maximum(1.0, np.abs(x))
-    values = np.stack([f((x + k * 2.0**-30 * direction)[None])[0] for k in range(points)])
-    with np.errstate(all="ignore"):
-        eta = np.max(np.abs(np.diff(values, 2, axis=0)), axis=0)
-    return np.asarray(np.where(np.isfinite(eta), eta, 0.0))
+def _shown_noise(f: RowFunction, x: np.ndarray, points: int = 16) -> np.ndarray:
+    """eta `(M,)`: how far f strays from a straight line within 2^-27 |x| of x, where curvature is nothing: a map that
+    loses digits on its way shows more of it than its value and its slope say. Twice the largest residual."""
+    rng = np.random.default_rng(0)
+    direction = rng.choice([-1.0, 1.0], x.shape) * np.maximum(1.0, np.abs(x))
+    t = rng.uniform(-1.0, 1.0, points)
+    values = np.stack([f((x + k * 2.0**-27 * direction)[None])[0] for k in t])
+    if not np.isfinite(values).all():
+        return np.zeros(values.shape[1])
+    line = np.stack([np.ones(points), t], axis=1)
+    residual = values - line @ np.linalg.lstsq(line, values, rcond=None)[0]
+    return np.asarray(2.0 * np.abs(residual).max(axis=0))
 
 
 def _slope(f: RowFunction, x: np.ndarray, i: int, h: float) -> np.ndarray:
@@ -169,6 +173,6 @@ def central(f: RowFunction, x: np.ndarray) -> Jacobian:
             np.reshape(approx_derivative(lambda v: f(v[None])[0], x, method="3-point", abs_step=s), (size.size, x.size))
             for s in (h, 2.0 * h)
         )
-        noise = _second_differences(f, x)[:, None]
+        noise = _shown_noise(f, x)[:, None]
         rounding = (np.finfo(np.float64).eps * (size[:, None] + np.abs(fine) * np.abs(x)) + noise) / h
         return Jacobian(fine, np.abs(coarse - fine) + rounding)
