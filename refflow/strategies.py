@@ -15,6 +15,7 @@ of such numbers round little. Use parameter scales 1, 3 and 10: some faults show
 >>> test_round_trip()
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -38,9 +39,12 @@ from refflow.distributions import StandardNormal
 from refflow.errors import MissingExtraError, require_sequence
 from refflow.flow import Flow
 from refflow.modules import arrays, bind_arrays, named_arrays
+from refflow.specs import Spec
+from refflow.verification import Finding
 
 try:
     from hypothesis import strategies as st
+    from hypothesis import target
     from hypothesis.extra.numpy import arrays as draw_arrays
     from hypothesis.strategies import SearchStrategy
 except ImportError as error:
@@ -66,19 +70,63 @@ def points(
     rows: int | tuple[int, int] = (1, 6),
     scale: float = 4.0,
     domain: tuple[float, float] | None = None,
+    edges: Sequence[float] = (),
     dtype: Any = np.float64,
 ) -> SearchStrategy[np.ndarray]:
     """Rows `(n, *event_shape)` of numbers k / 8 * scale with |k| <= 8; in a domain (low, high), at low + (high - low)
-    j / 64 with 0 < j < 64. `rows` is their number, or its least and greatest."""
+    j / 64 with 0 < j < 64. `rows` is their number, or its least and greatest. Of the `edges` (knots, tail bounds) each
+    is drawn too, and its neighbours up to two units in the last place of the dtype away, within the domain."""
     require_sequence(event_shape, "event_shape")
     least, most = (rows, rows) if isinstance(rows, int) else rows
     elements = dyadic(scale)
     if domain is not None:
         low, high = domain
         elements = st.integers(1, 63).map(lambda j: low + (high - low) * j / 64)
+    if near := _neighbours(edges, domain, dtype):
+        elements = st.one_of(elements, st.sampled_from(near))
     return st.integers(least, most).flatmap(
         lambda n: draw_arrays(np.float64, (n, *event_shape), elements=elements).map(lambda a: a.astype(dtype))
     )
+
+
+def _neighbours(edges: Sequence[float], domain: tuple[float, float] | None, dtype: Any) -> list[float]:
+    """Every edge, then what lies one and two units in the last place beside it."""
+    at = np.asarray(edges, dtype=dtype)
+    up, down = np.nextafter(at, at.dtype.type(np.inf)), np.nextafter(at, at.dtype.type(-np.inf))
+    further = np.nextafter(up, at.dtype.type(np.inf)), np.nextafter(down, at.dtype.type(-np.inf))
+    low, high = (-np.inf, np.inf) if domain is None else domain
+    return [float(v) for v in np.concatenate([at, up, down, *further]) if low < v < high]
+
+
+def numbers(shape: Sequence[int], scale: float = 1.0) -> SearchStrategy[np.ndarray]:
+    """Arrays of numbers k / 8 * scale with |k| <= 8: weights, biases, the logits of splines."""
+    return draw_arrays(np.float64, tuple(shape), elements=dyadic(scale))
+
+
+def lu_factors(dim: int, scale: float = 1.0) -> SearchStrategy[tuple[np.ndarray, np.ndarray]]:
+    """(L, U) `(D, D)`: L with ones on its diagonal, U with k / 8 * scale > 0 there; every product L U is invertible."""
+
+    def split(compact: np.ndarray, diagonal: list[float]) -> tuple[np.ndarray, np.ndarray]:
+        return np.tril(compact, -1) + np.eye(dim), np.triu(compact, 1) + np.diag(diagonal)
+
+    positive = st.lists(dyadic(scale, positive=True), min_size=dim, max_size=dim)
+    return st.builds(split, numbers((dim, dim), scale), positive)
+
+
+def spline_knots(bins: int, bound: float = 3.0) -> SearchStrategy[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(x, y, slopes), each `(bins + 1,)`: increasing knots from -bound to bound on the grid bound * k / 32, and slopes
+    k / 4 > 0, 1 at both ends, where linear tails begin."""
+    inner = st.lists(st.integers(-31, 31), min_size=bins - 1, max_size=bins - 1, unique=True).map(sorted)
+    knots = inner.map(lambda ks: np.array([-32, *ks, 32]) / 32 * bound)
+    slopes = st.lists(dyadic(2.0, positive=True), min_size=bins - 1, max_size=bins - 1)
+    return st.tuples(knots, knots, slopes.map(lambda s: np.array([1.0, *s, 1.0])))
+
+
+def aim(finding: Finding) -> Finding:
+    """Lead Hypothesis to points and parameters where a law's excess is larger: `hypothesis.target(log10 rho)`."""
+    if finding.status != "inconclusive":
+        target(math.log10(max(finding.statistic, 1e-3)), label=finding.law)
+    return finding
 
 
 def contexts(rows: int, dim: int, *, scale: float = 2.0, dtype: Any = np.float64) -> SearchStrategy[np.ndarray | None]:
@@ -164,15 +212,46 @@ def flows(
     return Flow(StandardNormal(shape), Chain(tuple(maps)))
 
 
+@st.composite
+def flow_specs(draw: st.DrawFn, dim: int, scale: float | None = None, layers: int = 4) -> Spec:
+    """Flows as plain data (`refflow.specs`), to be built in any library; `from_spec` builds the reference."""
+    size = draw(st.sampled_from(SCALES)) if scale is None else scale
+
+    def drawn(*shape: int) -> Any:
+        return draw(numbers(shape, size)).tolist()
+
+    def one(kind: str) -> Spec:
+        if kind == "permutation":
+            return {"order": list(draw(permutations(dim)).order)}
+        if kind == "elementwise affine":
+            return {"log_scale": drawn(dim), "shift": drawn(dim)}
+        if kind == "lu":
+            return {"factors": drawn(dim, dim), "shift": drawn(dim), "order": list(draw(permutations(dim)).order)}
+        if kind == "spline":
+            return {"theta": drawn(dim, 3 * draw(st.integers(2, 4)) - 1), "bound": 3.0}
+        moved = list(draw(masks((dim,))).moved)
+        shape = dim - len(moved), 2 * len(moved)
+        return {"moved": moved, "weight": drawn(*shape), "bias": drawn(shape[1]), "scale": "tanh", "bound": 2.0}
+
+    kinds = ["affine coupling", "elementwise affine", "permutation", "lu", "spline"][0 if dim > 1 else 1 :]
+    chosen = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=layers))
+    return {"event_shape": [dim], "maps": [{"map": kind, **one(kind)} for kind in chosen]}
+
+
 __all__ = [
     "SCALES",
+    "aim",
     "bijections",
     "contexts",
     "dyadic",
+    "flow_specs",
     "flows",
+    "lu_factors",
     "masks",
     "networks",
+    "numbers",
     "parameters",
     "permutations",
     "points",
+    "spline_knots",
 ]

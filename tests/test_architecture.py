@@ -14,15 +14,15 @@ ROOT = Path(refflow.__file__).parent
 
 ROOMS = (
     "errors", "arrays", "modules", "conditioners", "masked", "bijections", "convolutions", "distributions",
-    "preprocessing", "flow", "recipes", "verification", "selftest", "strategies", "data", "observations", "scoring",
+    "preprocessing", "flow", "recipes", "verification", "selftest", "specs", "strategies", "data", "observations", "scoring",
     "certified", "lazy", "pytrees", "backends", "storage", "files", "training", "baselines", "tables", "streams",
     "pictures", "progress", "tasks", "jobs", "cli", "__main__",
 )  # fmt: skip
 """From the ground up: a room imports only from rooms before it."""
 
 LOOKING_DOWN = {("flow", "files"), ("flow", "lazy"), ("modules", "backends"), ("verification", "storage")}
-"""The conveniences that look down: flow.save, flows of Dask arrays, module.to and files of reports, thin, over free functions, and
-imported when called."""
+"""The conveniences that look down: flow.save, flows of Dask arrays, module.to and files of reports, thin, over free
+functions, and imported when called."""
 
 
 def room(path):

@@ -14,7 +14,8 @@ import pytest
 
 import refflow
 from refflow.errors import RefflowError, ShapeError
-from refflow.verification.replay import replay, reproduction
+from refflow.verification.figures import figures, relation
+from refflow.verification.replaying import replay, reproduction
 from refflow.verification.report import STATUSES, Outcome, Report, read_report
 
 SCHEMA = json.loads(files("refflow.verification").joinpath("report.schema.json").read_text())
@@ -269,6 +270,44 @@ def test_smooth_maps_have_no_kink():
             forward=lambda x, c=curve, s=slope: (c(x), np.log(s(x)).sum(-1)), event_shape=1, level="quick"
         ).figures
         assert "knot" not in figures
+
+
+@pytest.mark.parametrize(
+    ("claims", "words"),
+    [
+        (lambda m: m, "agrees"), (lambda m: -m, "claims \u22121 times"), (lambda m: 2 * m, "claims 2 times"),
+        (lambda m: m / 16, "claims 0.0625 times"), (lambda m: m + 0.5, "claims 0.5 too much"),
+        (lambda m: m - 0.5, "claims 0.5 too little"), (lambda m: np.where(m > 1, m + 3, m), "is off at 4 of 12 rows"),
+        (lambda m: m * np.nan, "has no finite pair"),
+    ],
+)  # fmt: skip
+def test_the_caption_names_what_the_claims_are(claims, words):
+    m = np.linspace(-2.5, 3.0, 12)
+    assert words in relation(list(zip(m, claims(m), strict=True)), 1e-5)
+
+
+def test_samples_that_do_not_follow_the_base_leave_the_band():
+    def alarming(scale):
+        flow = refflow.Flow(refflow.StandardNormal((2,)), refflow.ElementwiseAffine.init((2,)))
+        draw = flow.sample
+        report = refflow.verify(
+            forward=lambda x: (x, np.zeros(len(x), x.dtype)), inverse=lambda z: (z, np.zeros(len(z), z.dtype)),
+            log_prob=flow.log_prob, sample=lambda n, seed: scale * draw(n, seed=seed), event_shape=2, level="quick",
+            to_base="forward",
+        )  # fmt: skip
+        (figure,) = (f for f in figures(report.figures) if f.title.startswith("Samples"))
+        return figure.alarming
+
+    assert not alarming(1.0)
+    assert alarming(1.5)
+
+
+def test_what_leaves_the_declared_structure_is_marked():
+    flow = refflow.verification.targets.Target("f", (2,), forward, inverse, structure=np.array([[1, 0], [0, 1]], bool))
+    (figure,) = (f for f in figures(refflow.verify(flow, level="quick").figures) if "Jacobian" in f.title)
+    assert figure.alarming
+    assert "1 lie outside the declared structure" in figure.here
+    assert figure.svg.count("cell wrong") == 1
 
 
 def test_figures_never_fail_a_run():

@@ -82,9 +82,7 @@ def smallest(item, outcome) -> dict:
 
 def measure(package: str = "", part: str = "") -> None:
     """Ask the chosen items, two at a time, and merge them into the record."""
-    chosen = [
-        (p, i) for p in PACKAGES if package in ("", p) for i, item in enumerate(items_of(p)) if part in item.name
-    ]
+    chosen = [(p, i) for p in PACKAGES if package in ("", p) for i, item in enumerate(items_of(p)) if part in item.name]
     rows = []
     with ProcessPoolExecutor(2, max_tasks_per_child=25) as pool:
         for row in pool.map(ask, *zip(*chosen, strict=True)):
@@ -100,7 +98,9 @@ def measure(package: str = "", part: str = "") -> None:
 
 def say(row: dict) -> None:
     """A line an item, and one for each failure."""
-    print(f"{row['package']}: {row['name']}: {row.get('refused') or row['error'] or row['counts']} ({row['seconds']:.0f} s)")
+    print(
+        f"{row['package']}: {row['name']}: {row.get('refused') or row['error'] or row['counts']} ({row['seconds']:.0f} s)"
+    )
     for found in row.get("found", []):
         if found["status"] == "fail":
             print(f"    {found['check']} {found['explanation'][:300]} | {found['hint']}", flush=True)

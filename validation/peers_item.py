@@ -87,8 +87,12 @@ def trainable(module: Any) -> Iterable[Any]:
     return [p for p in module.parameters() if p.requires_grad and p.is_floating_point()]
 
 
-def draw(*shape: int, seed: int = 0, scale: float = 1.0) -> Any:
-    """A float32 tensor of normal draws with its own seed: parameters of objects that are given theirs."""
+def draw(*shape: int, seed: int = 0) -> Any:
+    """Normal draws with their own seed, in torch's default precision: parameters of objects that are given theirs.
+
+    Under `torch.set_default_dtype(torch.float64)` an object is built of the same numbers, and not of rounded ones.
+    """
     import torch
 
-    return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    numbers = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return numbers.to(torch.get_default_dtype())

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from peers_item import SHAKE
 
 
@@ -21,4 +22,5 @@ def _moved(leaf: Any, key: Any, by: float) -> Any:
 
 
 def normal(*shape: int, seed: int = 0) -> Any:
-    return jax.random.normal(jax.random.key(seed), shape)
+    """Normal draws in JAX's default precision: the same numbers, rounded, with and without `jax_enable_x64`."""
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype=float)

@@ -212,7 +212,7 @@ def models(add: Callable[..., None]) -> None:
         layers = [flows.MaskedAffineAutoregressive(D, 16, context_features=2), flows.LULinearPermute(D)]
         return nf.ConditionalNormalizingFlow(nf.distributions.DiagGaussian(D), layers)
 
-    add("NormalizingFlow, affine couplings", shaken(real_nvp), on((D,)))
+    add("NormalizingFlow, affine couplings", shaken(real_nvp, by=0.1), on((D,)))
     add("NormalizingFlow, splines", shaken(spline), on((D,)))
     add("ConditionalNormalizingFlow, autoregressive", shaken(conditional), on((D,), context=2))
 
@@ -220,7 +220,7 @@ def models(add: Callable[..., None]) -> None:
 def bases(add: Callable[..., None]) -> None:
     kinds = nf.distributions
     add("distributions.DiagGaussian", shaken(lambda: kinds.DiagGaussian(D)), on((D,)))
-    add("distributions.Uniform", lambda: kinds.Uniform(D), on((D,), domain=(-1.0, 1.0)))
+    add("distributions.base.Uniform", lambda: kinds.base.Uniform(D), on((D,), domain=(-1.0, 1.0)))
     add("distributions.UniformGaussian", lambda: kinds.UniformGaussian(D, [0, 1]), on((D,)))
     add("distributions.GlowBase", shaken(lambda: kinds.GlowBase(IMAGE)), on(IMAGE))
     add("distributions.AffineGaussian", shaken(lambda: kinds.AffineGaussian((D,), (D,))), on((D,)))

@@ -59,7 +59,13 @@ def faults(found: list) -> list[str]:
         keys = list(dict.fromkeys((j.package, j.key) for _, _, j in found if j and j.kind == kind))
         if not keys:
             continue
-        lines += ["", f"## {title}", "", "| package | what | found by | at | verdict |", "| --- | --- | --- | --- | --- |"]
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            "| package | what | found by | at | verdict |",
+            "| --- | --- | --- | --- | --- |",
+        ]
         for package, key in keys:
             cases = [(row, f, j) for row, f, j in found if j and (j.package, j.key) == (package, key)]
             checks = Counter(f["check"] for _, f, _ in cases)
@@ -96,9 +102,7 @@ def refused(rows: list[dict]) -> list[str]:
     if not out:
         return []
     lines = ["## Not verified", "", "| package | item | why |", "| --- | --- | --- |"]
-    return lines + [
-        f"| {r['package']} | {r['name']} | {cell(r.get('refused') or r['error'], 200)} |" for r in out
-    ]
+    return lines + [f"| {r['package']} | {r['name']} | {cell(r.get('refused') or r['error'], 200)} |" for r in out]
 
 
 def number(failure: dict) -> str:

@@ -23,11 +23,16 @@ def items() -> Iterable[Item]:
     return items
 
 
+def arrays(values: dict[str, float]) -> dict[str, Any]:
+    """As arrays of JAX's default precision: TFP makes float32 of Python's floats, whatever `jax_enable_x64` says."""
+    return {name: jnp.asarray(value, dtype=float) for name, value in values.items()}
+
+
 def elementwise(add: Callable[..., None]) -> None:
     def to(name: str, codomain: Any = None, domain: Any = None, remark: str = "", **arguments: Any) -> None:
         note = "".join(f", {k}={v:g}" for k, v in arguments.items())
         options = on((D,), domain=domain, codomain=codomain)
-        add(f"{name}{note}", lambda: getattr(tfb, name)(**arguments), options, remark)
+        add(f"{name}{note}", lambda: getattr(tfb, name)(**arrays(arguments)), options, remark)
 
     add("Shift", lambda: tfb.Shift(normal(D)), on((D,)))
     add("Scale", lambda: tfb.Scale(jnp.exp(normal(D))), on((D,)))
@@ -73,12 +78,12 @@ def distribution_functions(add: Callable[..., None]) -> None:
         "GeneralizedExtremeValueCDF": ({"loc": 0.5, "scale": 2.0, "concentration": 0.4}, (-4.5, INFINITY)),
     }
     for name, (values, domain) in arguments.items():
-        add(name, lambda n=name, v=values: getattr(tfb, n)(**v), on((D,), domain=domain, codomain=UNIT))
+        add(name, lambda n=name, v=values: getattr(tfb, n)(**arrays(v)), on((D,), domain=domain, codomain=UNIT))
     for concentration in (0.4, -0.4):
         high = INFINITY if concentration > 0 else 0.5 + 2.0 / 0.4
         add(
             f"GeneralizedPareto, concentration={concentration:g}",
-            lambda c=concentration: tfb.GeneralizedPareto(loc=0.5, scale=2.0, concentration=c),
+            lambda c=concentration: tfb.GeneralizedPareto(**arrays({"loc": 0.5, "scale": 2.0, "concentration": c})),
             on((D,), codomain=(0.5, high)),
         )
 
@@ -110,7 +115,7 @@ def vectors(add: Callable[..., None]) -> None:
     add("Pad", tfb.Pad, on((D,)), "maps D numbers to D+1")
     add("Chain", lambda: tfb.Chain([tfb.Tanh(), tfb.ScaleMatvecTriL(triangle()), tfb.Shift(normal(D))]), on((D,)))
     add("Invert of Softplus", lambda: tfb.Invert(tfb.Softplus()), on((D,), domain=POSITIVE))
-    add("Blockwise", lambda: tfb.Blockwise([tfb.Exp(), tfb.Scale(2.0)], [2, 2]), on((D,)))
+    add("Blockwise", lambda: tfb.Blockwise([tfb.Exp(), tfb.Scale(jnp.asarray(2.0, dtype=float))], [2, 2]), on((D,)))
 
 
 def splines(add: Callable[..., None]) -> None:

@@ -1,17 +1,17 @@
-"""The command line: train, sample, score, info.
+"""The command line: train, sample, score, info, verify, selftest.
 
 Results go to standard output, progress and remarks to standard error. Exit codes: 0 done, 1 an error that one line
-explains, 2 wrong usage, 130 interrupted.
+explains, 2 wrong usage, 130 interrupted; verify has more.
 """
 
 import os
 import sys
 
-from refflow.cli import info, sample, score, train
+from refflow.cli import info, sample, score, selftest, train, verify
 from refflow.cli.app import app, say
 from refflow.errors import RefflowError
 
-COMMANDS = (train.train, score.score, sample.sample, info.info)
+COMMANDS = (train.train, score.score, sample.sample, info.info, verify.verify, selftest.selftest)
 """In the order of the help."""
 
 for _command in COMMANDS:

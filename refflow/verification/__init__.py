@@ -26,6 +26,7 @@ import numpy as np
 
 from refflow.errors import ShapeError
 from refflow.flow import Flow
+from refflow.verification.cases import parametrize_with_checks
 from refflow.verification.conditioning import Conditions, conditions, forward, turned
 from refflow.verification.densities import change_of_variables, coding, density_rows
 from refflow.verification.determinants import log_det_autodiff, log_det_central, log_det_complex_step, log_det_ladder
@@ -40,6 +41,8 @@ from refflow.verification.laws import (
     round_trip,
 )
 from refflow.verification.masses import normalisation
+from refflow.verification.replaying import Replayed, replay
+from refflow.verification.report import Outcome, Report, read_report
 from refflow.verification.sampling import (
     sampled_density,
     samples_follow_base,
@@ -151,6 +154,9 @@ __all__ = [
     "Law",
     "LawViolation",
     "LossyWarning",
+    "Outcome",
+    "Replayed",
+    "Report",
     "antisymmetry",
     "batching",
     "central",
@@ -174,8 +180,11 @@ __all__ = [
     "normalisation",
     "onto",
     "parameters_round_trip",
+    "parametrize_with_checks",
     "precision",
+    "read_report",
     "repeatable",
+    "replay",
     "round_trip",
     "row_independence",
     "sampled_density",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from refflow.verification import densities, determinants, gradients, history, laws, masses, structure
-from refflow.verification.conditioning import turned
+from refflow.verification.conditioning import takes, turned
 from refflow.verification.points import Points
 from refflow.verification.sampling import (
     sampled_density,
@@ -44,8 +44,12 @@ class Level:
 LEVELS = {
     "quick": Level("quick", 12, 4, 0, 0, 1.0),
     "standard": Level("standard", 32, 12, 2, 4_000, 10.0),
-    "deep": Level("deep", 128, 48, 6, 20_000, 120.0),
+    "deep": Level("deep", 96, 24, 6, 20_000, 60.0),
 }
+
+
+COORDINATES = 48
+"""Partial derivatives that are taken by SciPy's differences at most, where there is another way to a Jacobian."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ def all_of(*checks: Callable[[Run], Finding]) -> Callable[[Run], Finding]:
 
 def worst(findings: list[Finding]) -> Finding:
     """The finding nearest to a fault: lossy, then passed by the least margin; inconclusive if none was judged."""
-    rank = {"inconclusive": 0, "pass": 1, "lossy": 2}
+    rank = {"skipped": 0, "inconclusive": 1, "pass": 2, "lossy": 3}
     return max(findings, key=lambda f: (rank[f.status], f.statistic / f.tolerance if f.tolerance else 0.0))
 
 
@@ -160,9 +164,10 @@ def exact_log_det(run: Run) -> Finding:
     at = run.points.first(run.level.differentiated)
     found = [ask(run.f, at.x, at.context) for ask in (determinants.log_det_complex_step, determinants.log_det_autodiff)]
     decided = [finding for finding in found if finding.status != "inconclusive"]
-    rows = run.level.differences if decided else max(run.level.differences, 1)
+    affordable = max(COORDINATES // run.target.dim, 0 if decided else 1)
+    rows = min(run.level.differences if decided else max(run.level.differences, 1), affordable)
     if rows:
-        at = at.first(rows)
+        at = at if run.target.bulk else at.first(rows)
         found.append(determinants.log_det_ladder(run.f, at.x, at.context))
     return worst(found)
 
@@ -202,6 +207,14 @@ def samples(run: Run) -> Finding:
     return worst([ask(run) for ask in asks])
 
 
+def across_precisions(run: Run) -> Finding:
+    """This precision against the next wider one; skipped in the widest."""
+    wider = np.float64 if run.dtype == np.float32 else np.longdouble
+    if not takes(run.f, run.points.x, run.points.context, wider):
+        return Finding("precision", "skipped", judged=0.0, remark=f"it does not compute in {np.dtype(wider).name}")
+    return laws.precision(run.f, run.points.x, run.points.context)
+
+
 CHECKS: tuple[Check, ...] = (
     Check(
         "SH", "y has the shape of x, and log_det one number a row, for many rows and for one",
@@ -225,7 +238,7 @@ CHECKS: tuple[Check, ...] = (
           after=("SH", "DE")),
     Check("NF", "a NaN stays in its row and is never made a number", both(law(structure.nan_stays)),
           needs=("forward|inverse",), after=("SH",)),
-    Check("PR", "every precision computes the same numbers within its own rounding", both(law(laws.precision)),
+    Check("PR", "every precision computes the same numbers within its own rounding", both(across_precisions),
           needs=("forward|inverse",), after=("SH", "DE")),
     Check("ME", "an answer depends neither on what was asked before nor on parameters of before",
           in_turns(history.history, history.parameter_change), needs=("forward|inverse|log_prob",), after=("SH", "DE"),

@@ -181,13 +181,18 @@ def remembered() -> Iterator[None]:
 
 def conditions(f: Any, x: np.ndarray, context: np.ndarray | None = None) -> Conditions:
     """The condition scales of f at the rows x `(N, *event)`, in float64 whatever x's dtype."""
-    known = _known.get()
-    if known is None:
-        return _conditions(f, x, context)
     key = (id(f), x.dtype, x.shape, x.tobytes(), None if context is None else context.tobytes())
-    if key not in known:
-        known[key] = (_conditions(f, x, context), f)  # f is kept, so that its id stays its own
-    return known[key][0]  # type: ignore[no-any-return]
+    return known(key, f, lambda: _conditions(f, x, context))  # type: ignore[no-any-return]
+
+
+def known(key: Any, f: Any, compute: Callable[[], Any]) -> Any:
+    """What `compute` gives, once for each key within `remembered`; f is kept, so that its id stays its own."""
+    kept = _known.get()
+    if kept is None:
+        return compute()
+    if key not in kept:
+        kept[key] = compute(), f
+    return kept[key][0]
 
 
 def _conditions(f: Any, x: np.ndarray, context: np.ndarray | None) -> Conditions:

@@ -33,8 +33,9 @@ def as_target(f: Any, context: Context = None) -> Target:
     return refflow_flows.target(f, Given(None, f.event_shape, context, None, None))
 
 
-def at(function: Callable[..., Any], x: np.ndarray, context: Context = None) -> Any:
-    """function(x) or function(x, context)."""
+def at(function: Callable[..., Any] | None, x: np.ndarray, context: Context = None) -> Any:
+    """function(x) or function(x, context), of a target that has it."""
+    assert function is not None
     with np.errstate(all="ignore"):
         return function(x) if context is None else function(x, context)
 
@@ -42,7 +43,7 @@ def at(function: Callable[..., Any], x: np.ndarray, context: Context = None) -> 
 def log_density(target: Target, x: np.ndarray, context: Context = None) -> np.ndarray:
     """log_prob of many rows, in float64, `CHUNK` at a time."""
     parts = [np.s_[i : i + CHUNK] for i in range(0, len(x), CHUNK)]
-    found = [at(target.log_prob, x[s], None if context is None else context[s]) for s in parts]  # type: ignore[arg-type]
+    found = [at(target.log_prob, x[s], None if context is None else context[s]) for s in parts]
     return np.concatenate(
         [np.asarray(a, dtype=np.float64).reshape(len(x[s])) for a, s in zip(found, parts, strict=True)]
     )
@@ -69,7 +70,7 @@ def base_density(target: Target, z: np.ndarray, context: Context = None) -> np.n
 
 
 def oriented(target: Target, x: np.ndarray, context: Context = None) -> Target | None:
-    """The target with forward leading to the base: as it says, else the way that fits (1) better; None without a map."""
+    """The target with forward leading to the base: as it says, else as fits (1) better; None without a map."""
     if target.to_base is not None or target.log_prob is None:
         return target if target.forward is not None else None
     ways = [way for way in (target, target.turned()) if way.forward is not None]
@@ -80,7 +81,7 @@ def oriented(target: Target, x: np.ndarray, context: Context = None) -> Target |
 
 def _misfit(way: Target, x: np.ndarray, context: Context) -> float:
     try:
-        error = np.abs(np.asarray(at(way.log_prob, x, context)) - sum(_parts(way, x, context)[1:]))  # type: ignore[arg-type]
+        error = np.abs(np.asarray(at(way.log_prob, x, context)) - sum(_parts(way, x, context)[1:]))
     except (TargetTimeout, OutOfBudget):
         raise
     except (TargetError, ValueError):  # events of another shape, points outside a domain
@@ -103,7 +104,7 @@ def scales(target: Target, x: np.ndarray, context: Context) -> Conditions:
 def density_rows(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     """log_prob gives one number a row, NaN at a row with a NaN, and the same number whatever rows come with it."""
     target = as_target(f, context)
-    log_p = np.asarray(at(target.log_prob, x, context))  # type: ignore[arg-type]
+    log_p = np.asarray(at(target.log_prob, x, context))
     if log_p.shape != (len(x),):
         raise _violated("density_rows", f"x of shape {x.shape}: log_prob has shape {log_p.shape}")
     if np.isnan(log_p).all():
@@ -117,14 +118,10 @@ def density_rows(f: Any, x: np.ndarray, context: Context = None) -> Finding:
 
 def _alone(target: Target, x: np.ndarray, context: Context) -> Measured:
     """The log-densities of rows together against those of each row alone."""
-    together = np.asarray(at(target.log_prob, x, context), dtype=np.float64)  # type: ignore[arg-type]
-    single = [at(target.log_prob, x[i : i + 1], None if context is None else context[i : i + 1]) for i in range(len(x))]  # type: ignore[arg-type]
+    together = np.asarray(at(target.log_prob, x, context), dtype=np.float64)
+    single = [at(target.log_prob, x[i : i + 1], None if context is None else context[i : i + 1]) for i in range(len(x))]
     error = difference(together, np.concatenate([np.asarray(a, dtype=np.float64).reshape(1) for a in single]))
-    if target.forward is None or (way := oriented(target, x, context)) is None:
-        slope = np.abs(slopes(lambda p, c: at(target.log_prob, p, c), x, context, box=target.domain))  # type: ignore[arg-type]
-        kappa = np.abs(together) + x[0].size + np.sum(slope * np.abs(x).reshape(len(x), -1), axis=1)
-        return Measured(error[:, None], kappa[:, None], np.isfinite(together) & np.isfinite(kappa))
-    kappa, conclusive = _kappa(way, x, context)
+    kappa, conclusive = density_scale(target, x, context)
     return Measured(error[:, None], kappa[:, None], conclusive & np.isfinite(together))
 
 
@@ -140,7 +137,7 @@ def _nan_row(target: Target, x: np.ndarray, context: Context) -> None:
     points = np.array(x)
     points[0].reshape(-1)[-1] = np.nan
     try:
-        log_p = np.asarray(at(target.log_prob, points, context))  # type: ignore[arg-type]
+        log_p = np.asarray(at(target.log_prob, points, context))
     except (TargetTimeout, OutOfBudget):
         raise
     except Exception:  # refusing NaN is an answer too
@@ -158,7 +155,7 @@ def _outside(target: Target, x: np.ndarray, context: Context) -> None:
         points = np.array(x[:2])
         points.reshape(len(points), -1)[:, 0] = end + sign * max(1.0, abs(end))
         try:
-            log_p = np.asarray(at(target.log_prob, points, None if context is None else context[:2]))  # type: ignore[arg-type]
+            log_p = np.asarray(at(target.log_prob, points, None if context is None else context[:2]))
         except (TargetTimeout, OutOfBudget):
             raise
         except Exception:  # an exception says it best
@@ -200,7 +197,7 @@ def _with(violation: LawViolation, cause: str) -> LawViolation:
 
 
 def _formula(target: Target, x: np.ndarray, context: Context) -> Measured:
-    log_p = np.asarray(at(target.log_prob, x, context), dtype=np.float64).reshape(len(x))  # type: ignore[arg-type]
+    log_p = np.asarray(at(target.log_prob, x, context), dtype=np.float64).reshape(len(x))
     _, base, log_det = _parts(target, x, context)
     kappa, conclusive = _kappa(target, x, context)
     return Measured(
@@ -212,6 +209,18 @@ def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """|a - b|, 0 where both are the same infinity."""
     with np.errstate(invalid="ignore"):
         return np.where(a == b, 0.0, np.abs(np.asarray(a, dtype=np.float64) - b))
+
+
+def density_scale(target: Target, x: np.ndarray, context: Context) -> tuple[np.ndarray, np.ndarray]:
+    """How much rounding may move log_prob at rows `(N,)`, and which rows first-order theory covers: through the map
+    where there is one, else by the slope of log_prob itself."""
+    way = None if target.forward is None and target.inverse is None else oriented(target, x, context)
+    if way is not None:
+        return _kappa(way, x, context)
+    log_p = np.asarray(at(target.log_prob, x, context), dtype=np.float64).reshape(len(x))
+    slope = np.abs(slopes(lambda p, c: at(target.log_prob, p, c), x, context, box=target.domain))
+    kappa = np.abs(log_p) + x[0].size + np.sum(slope * np.abs(x).reshape(len(x), -1), axis=1)
+    return kappa, np.isfinite(kappa)
 
 
 def _kappa(target: Target, x: np.ndarray, context: Context) -> tuple[np.ndarray, np.ndarray]:
@@ -249,8 +258,8 @@ def slopes(
 
 
 def likeliest_cause(target: Target, x: np.ndarray, context: Context = None) -> str:
-    """The fault with a name that explains log_prob at all rows that can be judged, to half of all digits; else empty."""
-    log_p = np.asarray(at(target.log_prob, x, context), dtype=np.float64).reshape(len(x))  # type: ignore[arg-type]
+    """The fault with a name that explains log_prob at all rows that can be judged, to half its digits; else empty."""
+    log_p = np.asarray(at(target.log_prob, x, context), dtype=np.float64).reshape(len(x))
     z, base, log_det = _parts(target, x, context)
     usable = np.isfinite(log_p + base + log_det) & scales(target, x, context).conclusive(x.dtype)
     if usable.sum() < 4:
@@ -275,14 +284,15 @@ def likeliest_cause(target: Target, x: np.ndarray, context: Context = None) -> s
 def _base_constant(target: Target, x: np.ndarray, context: Context) -> str:
     """What the base lacks, if it is the standard normal density without its constant."""
     z, base, _ = _parts(target, x, context)
-    usable = np.isfinite(base) & np.isfinite(normal(z))
-    if usable.sum() < 4:
-        return ""
-    return _constant((base - normal(z))[usable], z[0].size, unit(x.dtype) ** 0.5 * (1.0 + np.abs(base[usable])))
+    return _constant(base - normal(z), z[0].size, unit(x.dtype) ** 0.5 * (1.0 + np.abs(base)))
 
 
 def _constant(off: np.ndarray, dim: int, allowed: np.ndarray) -> str:
     """Which multiple of log 2 pi, a half or more, is constantly missing, or too much."""
+    usable = np.isfinite(off) & (allowed < 0.01)  # where a constant of about 1 can be told from rounding
+    if usable.sum() < 4:
+        return ""
+    off, allowed = off[usable], allowed[usable]
     c = float(np.median(off))
     halves = c / (0.5 * math.log(2.0 * math.pi))
     whole = round(halves)

@@ -109,8 +109,10 @@ def _log_abs_det(
 
 @np.errstate(all="ignore")
 def log_det_ladder(f: Any, x: np.ndarray, context: Context = None) -> Finding:
-    """log_det = log|det J| with J by `scipy.differentiate.jacobian`, within 30 of its own error bounds plus 1e-10."""
-    return _finite_difference("log_det_ladder", jacobians.ladder, f, x, context)
+    """log_det = log|det J| with J by `scipy.differentiate.jacobian`, within 30 of its own error bounds plus 1e-10; for
+    targets that are asked in bulk, J by `jacobians.extrapolated`, whose points do not depend on answers."""
+    method = jacobians.extrapolated if getattr(f, "bulk", False) else jacobians.ladder
+    return _finite_difference("log_det_ladder", method, f, x, context)
 
 
 @np.errstate(all="ignore")
@@ -151,9 +153,13 @@ def _in_float64(f: Any, x: np.ndarray, context: Context) -> tuple[Any, np.ndarra
 
 
 def _row_function(f: Any, x: np.ndarray, context: Context, i: int) -> RowFunction:
-    """Rows of points to rows of values, all with the context of row i."""
+    """Rows of points to rows of values, all with the context of row i; NaN where a step leaves the domain."""
+    box = getattr(f, "domain", None)
+    size = int(np.prod(x.shape[1:] if getattr(f, "output_shape", None) is None else f.output_shape))
 
     def at(points: np.ndarray) -> np.ndarray:
+        if box is not None and not ((points.real >= box[0]) & (points.real <= box[1])).all():
+            return np.full((len(points), size), np.nan)
         c = None if context is None else np.repeat(context[i : i + 1], len(points), axis=0)
         return np.asarray(forward(f, points.reshape(len(points), *x.shape[1:]), c)[0]).reshape(len(points), -1)
 

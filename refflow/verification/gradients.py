@@ -88,7 +88,7 @@ def _derivatives(target: Target, points: Points) -> list[tuple[str, Function, De
         x, box = (points.y, target.codomain) if inverted else (points.x, target.domain)
 
         def gradient(p: np.ndarray, c: Context) -> np.ndarray:
-            return np.asarray(at(target.gradient, p, c), dtype=np.float64).reshape(len(p), 1, -1)  # type: ignore[arg-type]
+            return np.asarray(at(target.gradient, p, c), dtype=np.float64).reshape(len(p), 1, -1)
 
         found.append(("the gradient of log_prob", lambda p, c: log_density(target, p, c)[:, None], gradient, x, box))
         return found
@@ -98,7 +98,7 @@ def _derivatives(target: Target, points: Points) -> list[tuple[str, Function, De
             continue
 
         def jacobian(p: np.ndarray, c: Context, side: Target = side) -> np.ndarray:
-            return np.asarray(at(side.jacobian, p, c), dtype=np.float64).reshape(len(p), -1, p[0].size)  # type: ignore[arg-type]
+            return np.asarray(at(side.jacobian, p, c), dtype=np.float64).reshape(len(p), -1, p[0].size)
 
         def values(p: np.ndarray, c: Context, side: Target = side) -> np.ndarray:
             return np.asarray(forward(side, p, c)[0]).reshape(len(p), -1)
@@ -143,7 +143,7 @@ def _against(
 
 def _floor(dtype: Any) -> float:
     """What differentiation in this precision may itself round, beside the differences' own error."""
-    return max(FLOOR, float(unit(dtype)) ** 0.75)
+    return float(max(FLOOR, unit(dtype) ** 0.75))
 
 
 def _within(x: np.ndarray, v: np.ndarray, box: Any) -> np.ndarray:
@@ -190,7 +190,7 @@ def parameter_gradients(target: Target, points: Points, seed: int = 0) -> Findin
     usable = np.isfinite(log_density(target, x, c))
     x, c = x[usable], None if c is None else c[usable]
     start = {name: np.array(p) for name, p in target.parameters().items()}  # type: ignore[misc]
-    own = at(target.parameter_gradient, x, c)  # type: ignore[arg-type]
+    own = at(target.parameter_gradient, x, c)
     if lost := [name for name, p in start.items() if p.dtype.kind == "f" and name in own and np.isnan(own[name]).any()]:
         raise LawViolation("gradients", float("inf"), 1.0, f"the gradient of parameter {lost[0]} is NaN")
     names = [name for name, p in start.items() if p.dtype.kind == "f" and p.size and own.get(name) is not None]
@@ -236,8 +236,8 @@ def _parameter_slope(
         return float(np.sum(log_density(target, x, c)))
 
     h = FIRST * 0.25 * 0.5 ** np.arange(STEPS)
-    values = [np.array([value(t) for t in ts]).reshape(1, -1, 1) for ts in ([0.0], h, -h)]
-    found, error = richardson(*values, h, u * len(x) ** 0.5)
+    middle, up, down = (np.array([value(float(t)) for t in ts]).reshape(1, -1, 1) for ts in (0.0 * h[:1], h, -h))
+    found, error = richardson(middle, up, down, h, u * len(x) ** 0.5)
     return float(found[0, 0]), float(error[0, 0])
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from refflow.verification.conditioning import turned, unit
+from refflow.verification.conditioning import turned
 from refflow.verification.densities import at, change_of_variables, difference, scales
 from refflow.verification.laws import antisymmetry, round_trip
 from refflow.verification.points import Points
@@ -169,7 +169,7 @@ def parameter_change(target: Target, points: Points, seed: int = 0) -> Finding:
 def _ties(target: Target, points: Points) -> list[Callable[[Target], Finding]]:
     """The laws that tie the functions of a target together, those that it obeys."""
     data = points.y if target.to_base == "inverse" else points.x
-    found = []
+    found: list[Callable[[Target], Finding]] = []
     for law, x, needs in (
         (round_trip, points.x, ("forward", "inverse")),
         (antisymmetry, points.x, ("forward", "inverse")),

@@ -111,6 +111,13 @@ def verify(
     )  # fmt: skip
     expected = _expected(expected_failures)
     chosen = _chosen(only)
+    if found.rounds is not None:
+        asked: dict[str, Any] = {"dtype": dtype, "level": level, "only": chosen, "expected_failures": expected,
+                                 "points": points}  # fmt: skip
+        report: Report = found.rounds(found, lambda stand_in: verify(stand_in, timeout=timeout, seed=seed, **asked))
+        for outcome in report.checks:
+            (progress or _silent)(outcome)
+        return report
     guard = Guard(timeout)
     outcomes: list[Outcome] = []
     error, figures = "", {}
@@ -291,7 +298,7 @@ def _expect(outcome: Outcome, expected: Mapping[str, str]) -> Outcome:
 def _expected(given: Mapping[str, str] | Iterable[str] | None) -> dict[str, str]:
     found = dict(given) if isinstance(given, Mapping) else dict.fromkeys(given or (), "")
     for name in found:
-        _known(name.partition("[")[0], "expected_failures")
+        require_known(name.partition("[")[0], "expected_failures")
     return found
 
 
@@ -300,11 +307,12 @@ def _chosen(only: Iterable[str] | None) -> set[str] | None:
         return None
     found = {only} if isinstance(only, str) else set(only)
     for id in found:
-        _known(id, "only")
+        require_known(id, "only")
     return found
 
 
-def _known(id: str, argument: str) -> None:
+def require_known(id: str, argument: str) -> None:
+    """Raises StructureError unless there is a check of this id."""
     ids = [check.id for check in CHECKS]
     if id not in ids:
         raise StructureError(f"expected ids of checks ({' '.join(ids)}) in {argument}, got {id!r}")

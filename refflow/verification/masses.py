@@ -11,24 +11,34 @@ for every density; p's draws are the target's own, so a sampler of another densi
 4 degrees of freedom about the draws.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from refflow.verification.bounds import Statistic, bernstein, decide, share
-from refflow.verification.conditioning import forward, inverse
-from refflow.verification.densities import Context, as_target, log_density, oriented
+from refflow.verification.bounds import FALSE_ALARM, Statistic, bernstein, decide, share
+from refflow.verification.conditioning import forward, inverse, known, unit
+from refflow.verification.densities import Context, as_target, density_scale, log_density, oriented
 from refflow.verification.jacobians import INCONCLUSIVE, SAFETY
 from refflow.verification.samples import draw, tiled, unstable_density
 from refflow.verification.targets import Box, Target
-from refflow.verification.verdicts import Finding, LawViolation
+from refflow.verification.verdicts import EXCESS, Finding, LawViolation
 
 MASS_FLOOR = 1e-12
 """The error granted to sums of some 10^5 products in float64."""
 
 OVERLAP = 0.01
 """The least mean of (1) that says something: below it q and p hardly meet."""
+
+AUDIT = 8192
+"""Samples that look for peaks between the nodes; a region with more than 0.25 % of the mass shows in them."""
+
+HIGHER = 0.7
+"""By how many nats a sample may lie above all nodes of its cell."""
+
+HUGE = 1e100
+"""Samples beyond it have no covariance in float64."""
 
 FREEDOM = 4.0
 
@@ -38,8 +48,8 @@ HALVINGS = 30
 FINE = 1e-6
 """Where cutting ends."""
 
-LEVELS = {1: (13, 14, 10), 2: (13, 14, 10), 3: (5, 6, 5)}
-"""By dimension: quantiles of each cloud of points, nodes of the fine and of the coarse rule."""
+LEVELS: dict[int, tuple[int, ...]] = {1: (13, 14, 11, 10), 2: (13, 14, 10), 3: (5, 6, 5)}
+"""By dimension: quantiles of each cloud of points, nodes of the rules, the finest first."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +59,17 @@ class Cells:
     edges: list[np.ndarray]
     mass: np.ndarray
     error: float
+    """Of the quadrature, as the difference of two rules, and of log_prob, as its rounding."""
+    hidden: float
+    """The mass that jumps of the density may shift unseen, at the edges of cells."""
+    unseen: float
+    """That, and the mass of what no audited sample may have shown: narrow peaks between the nodes, far tails."""
+    missed: bool
+    """Whether samples show that the nodes miss a peak, or that rounding decides where the mass is."""
 
     @property
     def decides(self) -> bool:
-        return SAFETY * self.error <= INCONCLUSIVE
+        return not self.missed and SAFETY * self.error <= INCONCLUSIVE
 
 
 @np.errstate(all="ignore")
@@ -60,7 +77,10 @@ def normalisation(
     f: Any, x: np.ndarray, context: Context = None, *, draws: int = 4_000, seed: int = 0, quadrature: int = 2
 ) -> Finding:
     """The integral of exp(log_prob) is 1: by Gauss-Legendre quadrature in up to `quadrature` dimensions, within 30 of
-    its estimated error plus 1e-12 and for the first row of the context; above, by (1)."""
+    its estimated error plus 1e-12 and for the first row of the context; above, and where it does not converge, by (1).
+
+    Too little mass is granted what `AUDIT` samples may not have shown: quadrature cannot know of a narrow peak between
+    its nodes."""
     target = as_target(f, context)
     if target.sample is None:
         return Finding("normalisation", "inconclusive", judged=0.0, remark="no samples to say where the mass is")
@@ -69,39 +89,88 @@ def normalisation(
         return _bridge(target, x, context, draws, seed)
     total = float(found.mass.sum())
     error, allowed = abs(total - 1.0), SAFETY * found.error + MASS_FLOOR
+    allowed += found.unseen if total < 1.0 else found.hidden
     if not error <= allowed:
         raise LawViolation("normalisation", error, allowed, f"total mass {total:.12g}")
     return Finding("normalisation", "pass", error, allowed, 1.0)
 
 
 def cells(target: Target, x: np.ndarray, context: Context) -> Cells | None:
+    """The cells of a target's density, once in a verification; None where there is no grid."""
+    key = ("cells", id(target.log_prob), id(target.sample), x.shape[1:], x.dtype, target.domain)
+    row = None if context is None else context[:1]
+    return known((*key, None if row is None else row.tobytes()), target, lambda: _cells(target, x, row))  # type: ignore[no-any-return]
+
+
+def _cells(target: Target, x: np.ndarray, row: Context) -> Cells | None:
     """Cells with edges at quantiles of samples, and of samples two and three times as far from their median, in the
     latent space if there is one, and their range beyond these; the first and the last cells reach to infinity, for
     heavy tails, or to the ends of the domain."""
     dim = x[0].size
     if dim not in LEVELS:
         return None
-    row = None if context is None else context[:1]
     clouds = [cloud.reshape(len(cloud), dim).astype(float) for cloud in _clouds(target, x, row)]
     box = (-np.inf, np.inf) if target.domain is None else target.domain
     if not all(np.isfinite(cloud).all() for cloud in clouds):
         return None
-    quantiles, *rules = LEVELS[dim]
-    levels = np.linspace(0.0, 1.0, quantiles)
+    levels = np.linspace(0.0, 1.0, LEVELS[dim][0])
     edges = [_edges(np.concatenate([np.quantile(c[:, i], levels) for c in clouds]), box) for i in range(dim)]
     if any(len(e) < 3 for e in edges):
         return None
-    fine, coarse = (_masses(target, edges, box, x.shape[1:], row, nodes) for nodes in rules)
+    rules = LEVELS[dim][1:]
+    found = _compared(target, edges, box, x.shape[1:], row, rules)
     for _ in range(HALVINGS if dim == 1 else 0):
-        if SAFETY * np.abs(fine - coarse).sum() <= FINE:
+        if SAFETY * found.gap.sum() <= FINE:
             break
-        edges = [e[(e > box[0]) & (e < box[1])] for e in [_halved(edges[0], np.abs(fine - coarse))]]
-        fine, coarse = (_masses(target, edges, box, x.shape[1:], row, nodes) for nodes in rules)
-    return Cells([np.concatenate([[-np.inf], e, [np.inf]]) for e in edges], fine, float(np.abs(fine - coarse).sum()))
+        halved = _halved(edges[0], found.gap)
+        edges = [halved[(halved > box[0]) & (halved < box[1])]]
+        found = _compared(target, edges, box, x.shape[1:], row, rules)
+    missed, rounding = _audit(target, x, row, edges, found.peaks)
+    full = [np.concatenate([[-np.inf], e, [np.inf]]) for e in edges]
+    hidden = found.hidden - float(np.log(FALSE_ALARM)) / AUDIT
+    return Cells(full, found.mass, float(found.gap.sum()) + rounding, found.hidden, hidden, missed)
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """The masses of cells by the finest rule, how far others are from them, and what lies between the nodes."""
+
+    mass: np.ndarray
+    gap: np.ndarray
+    peaks: np.ndarray
+    """The largest log p at the nodes of each cell."""
+    hidden: float
+    """The mass that a jump may shift between the last node of a cell and the first of the next, where no rule looks."""
+
+
+def _compared(
+    target: Target, edges: list[np.ndarray], box: Box, event: tuple[int, ...], row: Context, rules: tuple[int, ...]
+) -> _Compared:
+    mass, peaks, hidden = _masses(target, edges, box, event, row, rules[0])
+    others = [_masses(target, edges, box, event, row, nodes)[0] for nodes in rules[1:]]
+    return _Compared(mass, np.max([np.abs(mass - other) for other in others], axis=0), peaks, hidden)
+
+
+def _audit(
+    target: Target, x: np.ndarray, row: Context, edges: list[np.ndarray], peaks: np.ndarray
+) -> tuple[bool, float]:
+    """Whether a sample lies higher than all nodes of its cell, or rounding moves one in a hundred; and by how much
+    rounding may move the mass: u E_p[kappa] times what a correct density may be off."""
+    points = draw(target, AUDIT, 6, row)
+    rows = tiled(row, AUDIT)
+    log_p = log_density(target, points, rows)
+    flat = points.reshape(AUDIT, -1).astype(np.float64)
+    cell = tuple(np.searchsorted(e, flat[:, i]) for i, e in enumerate(edges))
+    missed = bool(np.any(log_p > peaks[cell] + HIGHER)) or float(unstable_density(target, points, rows).mean()) > 0.01
+    few = points[:32]
+    kappa, conclusive = density_scale(target, few, tiled(row, len(few)))
+    missed |= not conclusive.all()
+    u = max(unit(x.dtype), unit(points.dtype))
+    return missed, float(EXCESS / SAFETY * u * np.mean(kappa)) if not missed else np.inf
 
 
 def _halved(edges: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """With the worst eighth of the cells cut in two, as at the knots of a spline; the last cells by one of their size."""
+    """With the worst eighth of the cells cut in two, as at a spline's knots; the last ones by a cell."""
     ends = np.concatenate([2 * edges[:1] - edges[1:2], edges, 2 * edges[-1:] - edges[-2:-1]])
     worst = error >= np.quantile(error, 0.875)
     middles = np.where(np.arange(len(error)) == 0, ends[0], 0.5 * (ends[:-1] + ends[1:]))
@@ -130,18 +199,37 @@ def _clouds(target: Target, x: np.ndarray, row: Context) -> list[np.ndarray]:
 
 def _masses(
     target: Target, edges: list[np.ndarray], box: Box, event: tuple[int, ...], row: Context, nodes: int
-) -> np.ndarray:
-    """The integral of exp(log_prob) over every cell, by a product of Gauss-Legendre rules."""
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """The integral of exp(log_prob) over every cell, by a product of Gauss-Legendre rules, its largest log p, and the
+    mass that jumps between the cells may hide."""
     axes, weights = zip(*(_rule(e, box, nodes) for e in edges), strict=True)
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     points = grid.reshape(-1, *event)
-    density = np.exp(log_density(target, points, tiled(row, len(points)))).reshape(grid.shape[:-1])
-    for weight in weights:
-        density = np.moveaxis(density * weight.reshape(-1, *(1,) * (density.ndim - 1)), 0, -1)
-    for axis, e in enumerate(edges):
-        shape = (*density.shape[:axis], len(e) + 1, nodes, *density.shape[axis + 1 :])
-        density = density.reshape(shape).sum(axis=axis + 1)
-    return np.asarray(density)
+    log_p = log_density(target, points, tiled(row, len(points))).reshape(grid.shape[:-1])
+    split = [n for e in edges for n in (len(e) + 1, nodes)]
+    inner = tuple(range(1, 2 * len(edges), 2))
+    peaks = np.nanmax(log_p.reshape(split), axis=inner)
+    density = np.exp(log_p)
+    hidden = sum(_between(density, axes, weights, axis, nodes) for axis in range(len(edges)))
+    return np.sum(_weighted(density, weights).reshape(split), axis=inner), peaks, float(hidden)
+
+
+def _weighted(density: np.ndarray, weights: Sequence[np.ndarray | None]) -> np.ndarray:
+    """The density times the weights of every axis that has some."""
+    for axis, weight in enumerate(weights):
+        if weight is not None:
+            density = density * weight.reshape(-1, *(1,) * (density.ndim - 1 - axis))
+    return density
+
+
+def _between(
+    density: np.ndarray, axes: Sequence[np.ndarray], weights: Sequence[np.ndarray], axis: int, nodes: int
+) -> float:
+    """The change of the density from cell to cell along an axis, times the width between their nodes."""
+    last = np.arange(nodes - 1, len(axes[axis]) - 1, nodes)
+    change = np.abs(np.take(density, last + 1, axis) - np.take(density, last, axis))
+    width = axes[axis][last + 1] - axes[axis][last]
+    return float(np.sum(_weighted(change, [*weights[:axis], width, *weights[axis + 1 :]])))
 
 
 def _rule(edges: np.ndarray, box: Box, nodes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -157,6 +245,7 @@ def _rule(edges: np.ndarray, box: Box, nodes: int) -> tuple[np.ndarray, np.ndarr
         return edge + sign * reach * far / (1.0 - far), 0.5 * w * reach / (1.0 - far) ** 2
 
     low, high = outer(edges[0], box[0], -1.0), outer(edges[-1], box[1], 1.0)
+    low = low[0][::-1], low[1][::-1]
     half = 0.5 * np.diff(edges)[:, None]
     inside = 0.5 * (edges[1:] + edges[:-1])[:, None] + half * t
     points = np.concatenate([low[0][None], inside, high[0][None]])
@@ -170,7 +259,7 @@ def _bridge(target: Target, x: np.ndarray, context: Context, draws: int, seed: i
     pilot = draw(target, 1024, seed + 101, context).reshape(1024, -1).astype(np.float64)
     pilot = pilot[np.isfinite(pilot).all(axis=1)]
     dim = x[0].size
-    if len(pilot) < 10 * dim:
+    if len(pilot) < 10 * dim or np.abs(pilot).max() > HUGE:
         return Finding(
             "normalisation", "inconclusive", judged=0.0, remark="too many coordinates, or samples not finite"
         )

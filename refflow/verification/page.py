@@ -9,7 +9,7 @@ from html import escape
 
 from refflow.verification.figures import Figure, figures
 from refflow.verification.junit import legal
-from refflow.verification.replay import reproduction
+from refflow.verification.replaying import reproduction
 from refflow.verification.report import Outcome, Report
 from refflow.verification.style import STYLE
 

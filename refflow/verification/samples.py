@@ -44,7 +44,9 @@ def unstable_code(target: Target, x: np.ndarray, context: Context) -> np.ndarray
     """Rows `(N,)` whose z is not finite, is moved by rounding, or is not the one that the inverse starts from."""
 
     def code(p: np.ndarray, c: Context) -> np.ndarray:
-        return np.asarray(forward(target, p, c)[0], dtype=np.float64).reshape(len(p), -1)
+        z, log_det = forward(target, p, c)
+        outside = np.where(np.isfinite(log_det), 0.0, np.nan).reshape(len(p), 1)
+        return np.asarray(z, dtype=np.float64).reshape(len(p), -1) + outside
 
     found = _unstable(code, target, x, context)
     if target.inverse is not None:
@@ -55,13 +57,17 @@ def unstable_code(target: Target, x: np.ndarray, context: Context) -> np.ndarray
 
 
 def _unstable(function: Callable[..., Any], target: Target, x: np.ndarray, context: Context) -> np.ndarray:
+    """Rows that a few units in the last place move, in either direction, or take to the domain's end."""
     low, high = (-np.inf, np.inf) if target.domain is None else target.domain
     signs = np.random.default_rng(2).integers(0, 2, x.shape) * 2 - 1
-    moved = np.asarray(x * (1.0 + ROUNDINGS * unit(x.dtype) * signs), dtype=x.dtype)
-    moved = np.where((moved > low) & (moved < high), moved, x)
     with np.errstate(all="ignore"):
-        off = np.abs(function(moved, context) - function(x, context))
-    return np.asarray(~(off <= STEADY).all(axis=1))
+        here, found = function(x, context), np.zeros(len(x), dtype=bool)
+        for way in (1.0, -1.0):
+            moved = np.asarray(x * (1.0 + way * ROUNDINGS * unit(x.dtype) * signs), dtype=x.dtype)
+            inside = ((moved > low) & (moved < high)).reshape(len(x), -1).all(axis=1)
+            moved = np.where(inside.reshape(-1, *(1,) * (x.ndim - 1)), moved, x)
+            found |= ~inside | ~(np.abs(function(moved, context) - here) <= STEADY).all(axis=1)
+    return found
 
 
 __all__ = ["at", "draw", "draw_with_density", "tiled", "unstable_code", "unstable_density"]

@@ -70,6 +70,10 @@ class Target:
     """The refflow bijection that it stands for: the laws read its layers and its numbers."""
     any_batch: bool = False
     """Whether it claims to take batches of no row, and of several axes."""
+    bulk: bool = False
+    """Whether a round trip to it is dear and many calls at once are cheap: points are then fixed beforehand."""
+    rounds: Callable[["Target", Callable[["Target"], Any]], Any] | None = None
+    """(target, ask) -> the report, where `ask` (target) -> report is run on stand-ins for it; None: ask it itself."""
     remarks: tuple[str, ...] = ()
     """What the adapter has to say: what it left out, and why."""
 
@@ -94,4 +98,5 @@ class Target:
             fresh=None if (fresh := self.fresh) is None else lambda: fresh().turned(),
             modes={},
             module=None,
+            rounds=None,
         )  # fmt: skip

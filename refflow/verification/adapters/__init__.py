@@ -49,7 +49,7 @@ def recognise(obj: Any, *, name: str | None = None, **given: Any) -> Target:
             return replace(jax_functions.target(jax_functions.Functions(**calls), asked), **more)
         return functions.target(asked, told)
     if isinstance(obj, Target):
-        return replace(obj, **told)
+        return replace(obj, name=name or obj.name, **told)
     for adapter in ADAPTERS:
         if adapter.matches(obj):
             found: Target = adapter.target(obj, asked)

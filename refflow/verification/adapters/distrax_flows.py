@@ -17,8 +17,8 @@ import numpy as np
 from refflow.verification.adapters import jax_targets as jt
 from refflow.verification.adapters import tfp_flows
 from refflow.verification.adapters.given import Given
-from refflow.verification.adapters.jax_objects import arrays, cast, comes_from, precision, precisions
-from refflow.verification.adapters.jax_programs import Compiler
+from refflow.verification.adapters.jax_objects import Uncast, arrays, cast, comes_from, precision, precisions
+from refflow.verification.adapters.jax_programs import Compiler, Rows
 from refflow.verification.targets import Box, Target
 
 SELF_CONSISTENT = ("LowerUpperTriangularAffine", "RationalQuadraticSpline")
@@ -38,20 +38,9 @@ def matches(obj: Any) -> bool:
 
 def target(obj: Any, given: Given) -> Target:
     """Both precisions if the object can be cast, else its own."""
-    kinds: tuple[str, ...] = precisions(obj)
-    remarks: tuple[str, ...] = ()
-    try:
-        recast(obj, kinds[1])
-    except Uncast as error:
-        kinds, remarks = kinds[:1], (f"asked in {kinds[0]} only: {error}",)
     compiler = Compiler()
     family = jt.Family(lambda obj, dtype: _target(obj, dtype, given, compiler), recast)
-    found = family.target(obj if remarks else recast(obj, kinds[0]), kinds[0], kinds)
-    return replace(found, fresh=lambda: target(obj, given), remarks=found.remarks + remarks)
-
-
-class Uncast(Exception):
-    """An object whose numbers depend on one another in an unknown way."""
+    return replace(family.first(obj, precisions(obj)), fresh=lambda: target(obj, given))
 
 
 def recast(obj: Any, dtype: str) -> Any:
@@ -72,7 +61,7 @@ def _special(obj: Any, change: Callable[[Any], Any], *, dtype: str) -> Any:
 
 def _arguments(obj: Any) -> dict[str, Any] | None:
     """Arguments with which the constructor makes the object again, number for number; None if none are found."""
-    signature = [p for p in inspect.signature(type(obj).__init__).parameters.values()][1:]
+    signature = list(inspect.signature(type(obj).__init__).parameters.values())[1:]
     found = {
         p.name: vars(obj).get(f"_{p.name}", vars(obj).get(p.name)) for p in signature
         if f"_{p.name}" in vars(obj) or p.name in vars(obj)
@@ -148,7 +137,7 @@ def _distribution(obj: Any, dtype: str, given: Given, compiler: Compiler) -> Tar
 
 
 @functools.cache
-def calls(extra: int) -> tuple[jt.Rows, jt.Rows]:
+def calls(extra: int) -> tuple[Rows, Rows]:
     """Both directions, on events that have so many axes more than the bijector's own."""
 
     def transform(obj: Any, x: Any) -> Any:

@@ -3,6 +3,7 @@
 `transform` takes the base to the data. Rows are mapped by `jax.vmap`; conditions are the rows of context.
 """
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -20,9 +21,9 @@ def matches(obj: Any) -> bool:
 
 def target(obj: Any, given: Given) -> Target:
     """Both precisions; the one of its parameters first."""
-    kinds, compiler = precisions(obj), Compiler()
+    compiler = Compiler()
     family = jt.Family(lambda obj, dtype: _target(obj, dtype, given, compiler), cast)
-    return replace(family.target(cast(obj, kinds[0]), kinds[0], kinds), fresh=lambda: target(obj, given))
+    return replace(family.first(obj, precisions(obj)), fresh=lambda: target(obj, given))
 
 
 def _target(obj: Any, dtype: str, given: Given, compiler: Compiler) -> Target:
@@ -42,7 +43,7 @@ def _bijection(obj: Any, dtype: str, given: Given, compiler: Compiler) -> Target
 
 def _maps(obj: Any, dtype: str, compiler: Compiler) -> Target:
     shape = None if obj.cond_shape is None else tuple(obj.cond_shape)
-    flat = None if shape is None else (int(jt.np.prod(shape)),)
+    flat = None if shape is None else (math.prod(shape),)
     form = jt.Form(_transform, _inverse, tuple(obj.shape), tuple(obj.shape), flat, padded=True)
     return jt.maps(type(obj).__name__, obj, dtype, form, compiler)
 

@@ -1,5 +1,6 @@
 """Bare functions of NumPy arrays."""
 
+from dataclasses import replace
 from typing import Any
 
 from refflow.errors import StructureError
@@ -21,7 +22,15 @@ def target(given: Given, told: dict[str, Any]) -> Target:
         part if isinstance(part, Target) else Target(f"layer {i}", shape, **part)
         for i, part in enumerate(told.get("layers", ()))
     )
-    return Target(given.name or _name(told), **{**told, "layers": layers})
+    changes: dict[str, Any] = {"layers": layers}
+    if (fresh := told.get("fresh")) is not None:  # it may return the functions again, as verify takes them
+        changes["fresh"] = lambda: made if isinstance(made := fresh(), Target) else _again(given, made)
+    return Target(given.name or _name(told), **{**told, **changes})
+
+
+def _again(given: Given, made: dict[str, Any]) -> Target:
+    shape = made.get("event_shape", given.event_shape)
+    return target(replace(given, event_shape=shape), {**made, "event_shape": shape})
 
 
 def _name(told: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from refflow.verification.adapters import jax_targets as jt
 from refflow.verification.adapters.given import Given
 from refflow.verification.adapters.jax_objects import cast, comes_from, precision, precisions
-from refflow.verification.adapters.jax_programs import POINTS, Compiler
+from refflow.verification.adapters.jax_programs import POINTS, Compiler, Rows
 from refflow.verification.targets import Target
 
 
@@ -64,7 +64,7 @@ def target(obj: Any, given: Given) -> Target:
     with precision(kinds[0]):
         pointwise = _takes_points(obj, shape, None if given.context is None else given.context.shape[1:])
     family = jt.Family(lambda obj, dtype: _target(obj, dtype, shape, pointwise, given, compiler), cast)
-    found = family.target(cast(obj, kinds[0]), kinds[0], kinds)
+    found = family.first(obj, kinds)
     remarks = (*found.remarks, "it takes one point at a time: mapped over rows") if pointwise else found.remarks
     return replace(found, fresh=lambda: target(obj, given), remarks=remarks)
 
@@ -76,17 +76,18 @@ def _target(obj: Any, dtype: str, shape: tuple[int, ...], pointwise: bool, given
         given.name or type(obj).__name__, obj, dtype,
         jt.Form(transform, inverse, shape, shape, context, padded=pointwise), compiler,
     )  # fmt: skip
-    found = replace(
-        found, context=given.context, domain=given.domain, codomain=given.codomain,
-        **{k: None for k in ("forward", "inverse") if getattr(obj, k, None) is None},
-    )  # fmt: skip
+    if getattr(obj, "forward", None) is None:
+        found = replace(found, forward=None, jacobian=None)
+    if getattr(obj, "inverse", None) is None:
+        found = replace(found, inverse=None, inverse_jacobian=None)
+    found = replace(found, context=given.context, domain=given.domain, codomain=given.codomain)
     if callable(getattr(obj, "log_prob", None)):
         return jt.density(found, log_prob, obj, dtype, compiler, padded=pointwise and POINTS)
     return found
 
 
 @functools.cache
-def _call(name: str, pointwise: bool) -> jt.Rows:
+def _call(name: str, pointwise: bool) -> Rows:
     import jax
 
     def call(obj: Any, x: Any, *context: Any) -> Any:

@@ -19,6 +19,10 @@ FOREIGN = ("jax", "jaxlib", "numpy", "builtins", "functools", "types", "typing",
 """Packages whose objects hold no parameters of a flow, or not in attributes."""
 
 
+class Uncast(Exception):
+    """An object that cannot be made in another precision: which, and why."""
+
+
 @contextmanager
 def precision(dtype: str) -> Iterator[None]:
     """Within, and in this thread, JAX computes in float64 or in float32."""
@@ -49,7 +53,7 @@ def mapped(value: Any, leaf: Callable[[Any], Any], special: Callable[..., Any] |
         return known[id(v)][1]
 
     def found(v: Any) -> Any:
-        if isinstance(v, float) or getattr(getattr(v, "dtype", None), "kind", "") == "f" and hasattr(v, "shape"):
+        if isinstance(v, float) or (getattr(getattr(v, "dtype", None), "kind", "") == "f" and hasattr(v, "shape")):
             return leaf(v)
         if isinstance(v, dict):
             return _kept(v, {k: change(u) for k, u in v.items()}, type(v))

@@ -62,7 +62,8 @@ class Compiler:
             except (jax.errors.JAXTypeError, jax.errors.NonConcreteBooleanIndexError) as error:
                 self._ways[key] = f"eager: {type(error).__name__}"
             except Exception as error:  # whatever foreign code raises: the checks that call it will say so
-                self._ways[key] = f"raises: {type(error).__name__}"
+                wants_numbers = isinstance(error, TypeError) and ("Tracer" in str(error) or "concrete" in str(error))
+                self._ways[key] = f"{'eager' if wants_numbers else 'raises'}: {type(error).__name__}"
         return self._ways[key]
 
     def program(
@@ -73,17 +74,14 @@ class Compiler:
 
         static, numbers = _split(function, obj)
 
+        def part(rows: list[np.ndarray], size: int) -> Any:
+            answer = self._call(static, numbers, [_ready(r, dtype, size) for r in rows], eager)
+            n = len(rows[0]) if padded else None
+            return jax.tree_util.tree_map(lambda a: np.asarray(a)[:n] if padded else np.asarray(a), answer)
+
         def call(*rows: np.ndarray) -> Any:
             with precision(dtype):
-                found = [
-                    jax.tree_util.tree_map(
-                        lambda a, k=len(part[0]): np.asarray(a)[:k] if padded else np.asarray(a),
-                        self._call(
-                            static, numbers, [_ready(r, dtype, _size(len(rows[0]), padded)) for r in part], eager
-                        ),
-                    )
-                    for part in _parts(rows, padded)
-                ]
+                found = [part(rows_of, _size(len(rows[0]), padded)) for rows_of in _parts(rows, padded)]
             return found[0] if len(found) == 1 else jax.tree_util.tree_map(lambda *a: np.concatenate(a), *found)
 
         return call
@@ -91,16 +89,21 @@ class Compiler:
     def _call(self, static: Any, numbers: list[Any], rows: list[np.ndarray], eager: bool) -> Any:
         import jax
 
-        if eager:
-            function, obj = _joined(static, numbers)
-            return function(obj, *map(jax.numpy.asarray, rows))
-        key = (static, tuple((v.shape, v.dtype.name) for v in (*rows, *numbers)))
+        key = (static, eager, tuple((v.shape, v.dtype.name) for v in (*rows, *numbers)))
         if key in self._seen:
-            return self._run(static, numbers, rows)
+            return self._once(static, numbers, rows, eager)
         with preparing():
-            answer = jax.block_until_ready(self._run(static, numbers, rows))
+            answer = jax.block_until_ready(self._once(static, numbers, rows, eager))
         self._seen.add(key)
         return answer
+
+    def _once(self, static: Any, numbers: list[Any], rows: list[np.ndarray], eager: bool) -> Any:
+        import jax
+
+        if not eager:
+            return self._run(static, numbers, rows)
+        function, obj = _joined(static, numbers)
+        return function(obj, *map(jax.numpy.asarray, rows))
 
 
 def _parts(rows: tuple[np.ndarray, ...], padded: int) -> list[list[np.ndarray]]:

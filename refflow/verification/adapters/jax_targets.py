@@ -1,11 +1,15 @@
 """From functions of a JAX object to a `Target`: what the adapters of JAX packages have in common."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from refflow.errors import StructureError
+from refflow.verification.adapters.jax_objects import Uncast
 from refflow.verification.adapters.jax_programs import JACOBIANS, POINTS, Compiler, Rows, gradient_of, jacobian_of
 from refflow.verification.guard import preparing
 from refflow.verification.targets import Box, Target
@@ -18,6 +22,7 @@ OPEN: dict[str, tuple[Box | None, Box | None]] = {
     "Log": ((0.0, np.inf), None),
     "Log1p": ((-1.0, np.inf), None),
     "NormalCDF": (None, (0.0, 1.0)),
+    "Power": ((0.0, np.inf), (0.0, np.inf)),
     "RayleighCDF": ((0.0, np.inf), (0.0, 1.0)),
     "Reciprocal": ((0.0, np.inf), (0.0, np.inf)),
     "Sigmoid": (None, (0.0, 1.0)),
@@ -47,6 +52,8 @@ class Form:
 
 def maps(name: str, obj: Any, dtype: str, form: Form, compiler: Any) -> Target:
     """The object's two directions, and their Jacobians, in one precision."""
+    if np.prod(form.shape) != np.prod(form.output_shape):
+        raise StructureError(f"{name} takes {form.shape} to {form.output_shape}: expected as many coordinates")
     found: dict[str, Any] = {}
     remarks: list[str] = []
     context = [] if form.context_shape is None else [(2, *form.context_shape)]
@@ -96,6 +103,14 @@ def drawn(compiler: Compiler, draw: Callable[..., Any], obj: Any, dtype: str, ea
     return sample
 
 
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Within, libraries warn nobody: of dtypes that they do not get, mostly."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 class Family:
     """The target of one object in both precisions, each made once: a cast of a cast rounds only once.
 
@@ -105,6 +120,17 @@ class Family:
     def __init__(self, build: Callable[[Any, str], Target], recast: Callable[[Any, str], Any]) -> None:
         self.build, self.recast = build, recast
 
+    def first(self, obj: Any, kinds: tuple[str, ...]) -> Target:
+        """The target in the first of the precisions; if the object has but its own, in that one alone."""
+        try:
+            with quietly():
+                self.recast(obj, kinds[1])
+                own = self.recast(obj, kinds[0])
+        except Uncast as error:
+            found = self.target(obj, kinds[0], kinds[:1])
+            return replace(found, remarks=(*found.remarks, f"asked in {kinds[0]} only: {error}"))
+        return self.target(own, kinds[0], kinds)
+
     def target(self, obj: Any, dtype: str, kinds: tuple[str, ...]) -> Target:
         """The target of the object, in the precision that the object has."""
         made: dict[str, Target] = {}
@@ -112,11 +138,11 @@ class Family:
         def cast(other: str) -> Target:
             other = np.dtype(other).name
             if other not in made:
-                with preparing():
+                with preparing(), quietly():
                     made[other] = self.target(self.recast(obj, other), other, kinds)
             return made[other]
 
-        with preparing():
+        with preparing(), quietly():
             found = self.build(obj, dtype)
         made[dtype] = replace(found, dtypes=kinds, cast=cast if len(kinds) > 1 else None)
         return made[dtype]

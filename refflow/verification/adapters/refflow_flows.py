@@ -42,7 +42,7 @@ def _flow(flow: Flow, given: Given) -> Target:
         x, log_p = flow.sample_and_log_prob(1, context[0], seed=seed)
         return x[0], log_p[0]
 
-    def only_draw(n: int, seed: int, *context: np.ndarray) -> np.ndarray:
+    def only_draw(n: int, seed: int, *context: np.ndarray) -> Any:
         return flow.sample(n, seed=seed) if not context else flow.sample(1, context[0], seed=seed)[0]
 
     f, prepared = flow.bijection, flow.context_preprocessing is not None

@@ -26,7 +26,8 @@ def target(obj: Any, given: Given) -> Target:
     kinds = {v.dtype.name for k, v in vars(own).items() if k.endswith("_") and isinstance(v, np.ndarray)}
     return Target(
         given.name or type(obj).__name__, shape, dtypes=("float32",) if kinds == {"float32"} else ("float64",),
-        log_prob=lambda x: own.score_samples(x.reshape(len(x), -1)), sample=lambda n, seed: _sample(own, n, seed, shape),
+        log_prob=lambda x: own.score_samples(x.reshape(len(x), -1)),
+        sample=lambda n, seed: _sample(own, n, seed, shape),
         fresh=lambda: target(obj, given), remarks=("no forward, no inverse: a density without a transform",),
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ from their `parameters`: their numbers must all have one dtype.
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,8 +15,8 @@ import numpy as np
 
 from refflow.verification.adapters import jax_targets as jt
 from refflow.verification.adapters.given import Given
-from refflow.verification.adapters.jax_objects import arrays, cast, comes_from, precisions
-from refflow.verification.adapters.jax_programs import Compiler
+from refflow.verification.adapters.jax_objects import Uncast, arrays, cast, comes_from, precisions
+from refflow.verification.adapters.jax_programs import Compiler, Rows
 from refflow.verification.targets import Box, Target
 
 PACKAGE = "tensorflow_probability"
@@ -37,8 +38,7 @@ def target(obj: Any, given: Given) -> Target:
     compiler: Any = Compiler() if on_jax else Plain()
     kinds = precisions(obj) if on_jax else _kinds(obj)
     family = jt.Family(lambda obj, dtype: _target(obj, dtype, given, compiler), recast if on_jax else recast_plainly)
-    found = family.target(family.recast(obj, kinds[0]), kinds[0], kinds)
-    return replace(found, fresh=lambda: target(obj, given))
+    return replace(family.first(obj, kinds), fresh=lambda: target(obj, given))
 
 
 def _kinds(obj: Any) -> tuple[str, str]:
@@ -78,7 +78,11 @@ def remade(obj: Any, change: Callable[[Any], Any], *, dtype: str) -> Any:
             return np.asarray(v, dtype=dtype) if any(isinstance(u, float) for u in v) else v
         return change(v)
 
-    changed = {k: part(v) for k, v in obj.parameters.items()}
+    known = inspect.signature(type(obj).__init__).parameters
+    if lost := [k for k, p in known.items() if p.default is p.empty and k not in ("self", *obj.parameters)
+                and p.kind is p.POSITIONAL_OR_KEYWORD]:  # fmt: skip
+        raise Uncast(f"{type(obj).__name__} does not keep its {', '.join(lost)}")
+    changed = {k: part(v) for k, v in obj.parameters.items() if k in known}
     if changed.get("dtype") is not None:
         changed["dtype"] = np.dtype(dtype)
     return type(obj)(**changed)
@@ -123,7 +127,7 @@ def _distribution(obj: Any, dtype: str, given: Given, compiler: Any) -> Target:
 
 
 @functools.cache
-def calls(ndims: int, output_ndims: int) -> tuple[jt.Rows, jt.Rows]:
+def calls(ndims: int, output_ndims: int) -> tuple[Rows, Rows]:
     """Both directions on batches of events of so many axes."""
 
     def transform(obj: Any, x: Any) -> Any:
