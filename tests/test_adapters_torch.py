@@ -1,6 +1,7 @@
-"""Flows of torch packages are recognised; sound ones pass in both precisions, faults are found, objects stay untouched."""
+"""Flows of torch packages are recognised; sound ones pass faults are found, objects stay as they were."""
 
 import copy
+import threading
 import warnings
 
 import numpy as np
@@ -285,3 +286,42 @@ def test_parameters_change_in_place_and_casts_follow():
     assert not np.array_equal(target.forward(x)[1], before)
     np.testing.assert_allclose(target.cast("float64").forward(x.astype(float))[1], target.forward(x)[1], rtol=1e-5)
     np.testing.assert_array_equal(target.fresh().forward(x)[1], before)
+
+
+def test_a_leak_between_rows_is_found_where_rounding_is_not():
+    class Picking(torch.nn.Module):
+        """exp of the rows picked by a mask: they reach vectorised code at other positions as the batch changes."""
+
+        def __init__(self, leak):
+            super().__init__()
+            self.leak = leak
+
+        def forward(self, x):
+            y = x.clone()
+            y[x > 0] = torch.expm1(x[x > 0])
+            return (y + self.leak * x.mean(0) if self.leak else y), torch.where(x > 0, x, 0.0 * x).sum(-1)
+
+        def inverse(self, y):
+            x = y.clone()
+            x[y > 0] = torch.log1p(y[y > 0])
+            return x, -torch.where(y > 0, x, 0.0 * x).sum(-1)
+
+    assert not failing(Picking(0.0), event_shape=7, only="BI")
+    assert "BI[float64]" in failing(Picking(1e-9), event_shape=7, only="BI")
+
+
+def test_what_hangs_does_not_keep_the_output(capsys):
+    class Hanging(Coupling):
+        def inverse(self, y):
+            import time
+
+            time.sleep(0.6)
+            return super().inverse(y)
+
+    report = refflow.verify(Hanging(), event_shape=4, level="quick", only="RT1", timeout=0.2)
+    print("still heard")
+    assert not report.ok
+    assert "still heard" in capsys.readouterr().out
+    for thread in threading.enumerate():  # torch aborts a process that ends within a call of a daemon thread
+        if thread.name == "refflow.verify target":
+            thread.join(10.0)
