@@ -98,9 +98,8 @@ def measure(package: str = "", part: str = "") -> None:
 
 def say(row: dict) -> None:
     """A line an item, and one for each failure."""
-    print(
-        f"{row['package']}: {row['name']}: {row.get('refused') or row['error'] or row['counts']} ({row['seconds']:.0f} s)"
-    )
+    said = row.get("refused") or row["error"] or row["counts"]
+    print(f"{row['package']}: {row['name']}: {said} ({row['seconds']:.0f} s)")
     for found in row.get("found", []):
         if found["status"] == "fail":
             print(f"    {found['check']} {found['explanation'][:300]} | {found['hint']}", flush=True)

@@ -94,9 +94,12 @@ class Target:
             jacobian=self.inverse_jacobian, inverse_jacobian=self.jacobian,
             layers=tuple(part.turned() for part in reversed(self.layers)),
             structure=None,
-            cast=None if (cast := self.cast) is None else lambda dtype: cast(dtype).turned(),
-            fresh=None if (fresh := self.fresh) is None else lambda: fresh().turned(),
+            cast=_then_turned(self.cast), fresh=_then_turned(self.fresh),
             modes={},
             module=None,
             rounds=None,
         )  # fmt: skip
+
+
+def _then_turned(make: Callable[..., Target] | None) -> Callable[..., Target] | None:
+    return None if make is None else lambda *arguments: make(*arguments).turned()
