@@ -10,8 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from refflow.verification import densities, determinants, gradients, history, laws, masses, structure
-from refflow.verification.conditioning import turned
+from refflow.verification import (
+    context,
+    densities,
+    determinants,
+    edges,
+    gradients,
+    history,
+    laws,
+    masks,
+    masses,
+    memory,
+    monotone,
+    nonfinite,
+    reach,
+    structure,
+)
+from refflow.verification.conditioning import forward, turned
+from refflow.verification.guard import TargetError
 from refflow.verification.points import Points
 from refflow.verification.sampling import (
     sampled_density,
@@ -178,6 +194,71 @@ def of_data(ask: Callable[..., Finding], statistical: bool = False, **more: Any)
     return check
 
 
+def arrays_kept(run: Run) -> Finding:
+    """That of the function itself, without the copies of the guard, in one guarded call."""
+    f = run.raw.forward
+
+    def probe(x: np.ndarray, *c: np.ndarray) -> Finding:
+        return memory.arrays_kept(f, x, *c)  # type: ignore[arg-type]
+
+    try:
+        given = () if run.points.context is None else (run.points.context,)
+        return run.guard("forward", probe, run.points.x, *given)  # type: ignore[no-any-return]
+    except TargetError as error:
+        raise (error.__cause__ if isinstance(error.__cause__, LawViolation) else error) from None
+
+
+def boxed(ask: Callable[..., Finding], *names: str, lines: float = 1.0) -> Callable[[Run], Finding]:
+    """The check that asks a law at the points x, told of the target's boxes and of how many lines are affordable."""
+
+    def check(run: Run) -> Finding:
+        lots = {"quick": 4, "standard": 8, "deep": 32}[run.level.name]
+        known = {"domain": run.target.domain, "codomain": run.target.codomain, "bulk": run.target.bulk,
+                 "count": max(1, round(lines * lots))}  # fmt: skip
+        return ask(run.f, run.points.x, run.points.context, **{name: known[name] for name in names})
+
+    return check
+
+
+def with_inverse(check: Callable[[Run], Finding]) -> Callable[[Run], Finding]:
+    """The check where there is an inverse, inconclusive where not."""
+    return lambda run: check(run) if run.target.inverse is not None else Finding("", "inconclusive", judged=0.0)
+
+
+def unbounded_only(check: Callable[[Run], Finding]) -> Callable[[Run], Finding]:
+    """The check of maps from all of space onto all of space."""
+    return lambda run: (
+        Finding("", "inconclusive", judged=0.0, remark="for maps of all of space onto itself")
+        if run.target.domain or run.target.codomain or run.target.output_shape not in (None, run.target.event_shape)
+        else check(run)
+    )
+
+
+def declared_structure(run: Run) -> Finding:
+    """Independence by the target's mask, and by those of its layers where they show one; what passes through."""
+    found = [masks.passes_through(run.f, run.points.x, run.points.context)]
+    if run.target.structure is not None:
+        found.append(masks.independence(run.f, np.asarray(run.target.structure, dtype=bool), run.points.x,
+                                        run.points.context))  # fmt: skip
+    x = run.points.x
+    for part in run.target.layers:
+        if part.structure is not None:
+            found.append(masks.independence(part, np.asarray(part.structure, dtype=bool), x, run.points.context))
+        x = np.asarray(forward(part, x, run.points.context)[0])
+    return worst(found)
+
+
+def contexts(run: Run) -> Finding:
+    """That of all functions that take a context."""
+    return context.contexts_in_their_rows(run.target, run.points, run.f, turned(run.f))
+
+
+def no_number(run: Run) -> Finding:
+    """That of log_prob."""
+    data = run.turned() if run.target.to_base == "inverse" else run
+    return nonfinite.no_density_of_nan(data.target, data.points.x, data.points.context)
+
+
 def in_turns(*asks: Callable[..., Finding]) -> Callable[[Run], Finding]:
     """The check that asks laws of a target with all its sides, at a few rows of each."""
 
@@ -210,6 +291,8 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check("DT", "value and log_det keep the precision of x", both(law(structure.dtypes)), needs=("forward|inverse",)),
     Check("DE", "the same bits again", both(law(structure.repeatable)), needs=("forward|inverse",)),
+    Check("AL", "nothing of the caller's is written to, and results stay as they are", both(arrays_kept),
+          needs=("forward|inverse",), hint="an in-place operation, or an array that is kept between calls"),
     Check("RT1", "g(f(x)) = x", law(laws.round_trip), needs=("forward", "inverse"), after=("SH", "DE")),
     Check("RT2", "f(g(y)) = y, y drawn independently", inverse(law(laws.round_trip)),
           needs=("forward", "inverse"), after=("SH", "DE")),
@@ -218,13 +301,19 @@ CHECKS: tuple[Check, ...] = (
     Check("LD1", "log_det of f = log|det df/dx|", exact_log_det, after=("SH", "DE"), precisions="widest"),
     Check("LD2", "log_det of g = log|det dg/dy|", inverse(exact_log_det), needs=("inverse",), after=("SH", "DE"),
           precisions="widest"),
+    Check("CA", "no answer is one to another question: other orders, other memory, one unit beside, inverse first",
+          all_of(both(law(memory.no_stale_answers)), with_inverse(both(law(memory.no_remembered_inverse))),
+                 lambda run: memory.inverse_first(run.target, run.points.x, run.points.context)),
+          needs=("forward|inverse",), after=("SH", "DE", "RT1", "LD3"), hint="a cache that answers for the map"),
     Check("CH", "the parts, one after the other, are the whole; their log_dets add up", law(laws.chain_additivity),
           needs=("layers",), after=("SH", "DE")),
     Check("BI", "a row does not depend on the other rows of its batch",
           both(law(structure.row_independence), law(structure.batching)), needs=("forward|inverse",),
           after=("SH", "DE")),
-    Check("NF", "a NaN stays in its row and is never made a number", both(law(structure.nan_stays)),
-          needs=("forward|inverse",), after=("SH",)),
+    Check("ST", "y_i does not move with x_j where the mask says so, and what passes through is exact",
+          declared_structure, after=("SH", "DE"), hint="a mask, its order, or a connection past it"),
+    Check("CX", "context i changes row i and only row i, in all that reads it", contexts, needs=("context",),
+          after=("SH", "DE"), hint="rows and contexts out of step, or a context that is not handed on"),
     Check("PR", "every precision computes the same numbers within its own rounding", both(law(laws.precision)),
           needs=("forward|inverse",), after=("SH", "DE")),
     Check("ME", "an answer depends neither on what was asked before nor on parameters of before",
@@ -242,5 +331,19 @@ CHECKS: tuple[Check, ...] = (
           needs=("sample|sample_and_log_prob",), after=("SH", "DE")),
     Check("SN", "samples obey Stein's identity of log_prob, with finite shifts", of_data(stein, True),
           needs=("log_prob", "sample"), after=("SH", "DE"), level="standard", precisions="widest"),
+    Check("MO", "y rises or falls throughout along a line, and det J has one sign",
+          both(boxed(monotone.monotone, "domain", "count"), law(monotone.oriented)), needs=("forward|inverse",),
+          after=("SH", "DE"), hint="a slope that may be negative, or widths that may be", precisions="widest"),
+    Check("ED", "at bounds, knots, 0 and in the tails y is continuous, log_det right on each side, and g(f(x)) = x",
+          both(boxed(edges.unbroken, "domain", "bulk", "count"), boxed(edges.one_sided_log_det, "domain", "bulk", "count"),
+               with_inverse(boxed(edges.round_trip_at_edges, "domain", "bulk", "count")),
+               boxed(reach.unbounded, "domain", "codomain", "bulk", "count")),
+          needs=("forward|inverse",), after=("SH", "DE"), hint="a bin search at its knots, a tail bound, a clamp"),
+    Check("ON", "maps of all of space reach all of it: nothing saturates or is clamped",
+          both(unbounded_only(boxed(reach.escapes, "count")), with_inverse(unbounded_only(law(laws.onto)))),
+          needs=("forward|inverse",), after=("SH", "DE"), hint="a clamp, or a curve that levels off"),
+    Check("NF", "NaN and infinity stay in their row and are never made a number",
+          all_of(both(law(structure.nan_stays), boxed(nonfinite.not_finite_stays, "domain", "codomain")), no_number),
+          needs=("forward|inverse|log_prob",), after=("SH",), hint="nan_to_num, a clamp, or a branch that NaN falls into"),
 )  # fmt: skip
 """In the order asked: the plainest fault is named first."""

@@ -1,0 +1,201 @@
+"""The laws at edges: at the bounds of splines, at knots, at 0, in the tails and at the ends of a box.
+
+A map may have kinks, and log_det may jump there, as for piecewise linear maps; y may not, and no point between two
+floats may have a log_det that belongs to neither side.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from refflow.verification.comparison import Context
+from refflow.verification.conditioning import cast, conditions, forward, inverse, takes, unit
+from refflow.verification.lines import CHAIN, FAR, Lines, beside, breaks, lines, round_numbers
+from refflow.verification.targets import Box
+from refflow.verification.verdicts import Finding, LawViolation, Measured, judge
+
+MARGIN = 8.0
+"""How many times the largest change between neighbours beside a place the change at it may be."""
+
+ASIDE = 2.0**-12
+"""How far beside an edge one-sided derivatives are taken, relative to max(1, |x|): steps are 2^-17."""
+
+
+def places(f: Any, along: Lines, domain: Box | None, bulk: bool = False) -> np.ndarray:
+    """What is looked at closely on each line `(L, P)`: round numbers, and where the map is found to break."""
+    fixed = np.tile(round_numbers(domain), (len(along.j), 1))
+    return fixed if bulk else np.column_stack([breaks(f, along, domain), fixed])
+
+
+@np.errstate(all="ignore")
+def unbroken(
+    f: Any, x: np.ndarray, context: Context = None, domain: Box | None = None, bulk: bool = False, count: int = 8
+) -> Finding:
+    """At 129 neighbouring floats around each place y does not jump, and log_det lies between those of the two sides.
+
+    What counts as a jump is half of all digits, and 8 times what y changes between other neighbours there. In float32
+    it has to be there in float64 as well, where the map has both.
+    """
+    along = lines(x, context, count, points=(2 * CHAIN + 1) * (len(round_numbers(domain)) + 1))
+    at = places(f, along, domain, bulk)
+    largest = 0.0
+    for p in np.array_split(np.arange(at.shape[1]), max(1, at.shape[1] // 9)):
+        k = np.arange(-CHAIN, CHAIN + 1)
+        t = beside(at[:, p], k, x.dtype)
+        if domain is not None:
+            t = np.clip(t, np.nextafter(x.dtype.type(domain[0]), x.dtype.type(np.inf)),
+                        np.nextafter(x.dtype.type(domain[1]), x.dtype.type(-np.inf)))  # fmt: skip
+        y, log_det = along.values(f, t.reshape(len(t), -1))
+        shape = (len(t), len(p), len(k))
+        ratio, where = _broken(y.reshape(*shape, -1), log_det.reshape(shape), x.dtype)
+        if ratio.max(initial=0.0) > 1.0 and x.dtype == np.float32 and takes(f, x, context, np.float64):
+            wide = Lines(along.x.astype(np.float64), None if context is None else along.context.astype(np.float64),  # type: ignore[union-attr]
+                         along.j)  # fmt: skip
+            y, log_det = wide.values(cast(f, np.float64), t.reshape(len(t), -1).astype(np.float64))
+            again, _ = _broken(y.reshape(*shape, -1), log_det.reshape(shape), x.dtype)
+            ratio = np.minimum(ratio, 10.0 * again)
+        i, q = (int(n) for n in np.unravel_index(np.argmax(ratio), ratio.shape))
+        largest = max(largest, float(ratio[i, q]))
+        if largest > 1.0:
+            worst = t[i, q, where[i, q]]
+            row, c = along.rows(np.broadcast_to(t[:, q, where[i, q]][:, None], (len(t), 1)))
+            what = f"x[{along.j[i]}] = {worst!r}: y jumps, or log_det is that of neither side"
+            raise LawViolation("unbroken", largest, 1.0, what, (row[i], None if c is None else c[i]))
+    return Finding("unbroken", "pass", largest, 1.0)
+
+
+def _broken(y: np.ndarray, log_det: np.ndarray, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+    """For chains `(L, P, T, M)` the largest change in units of what is allowed `(L, P)`, and where."""
+    line, side = float(np.sqrt(unit(dtype))), CHAIN // 2
+    y, log_det = y.astype(np.float64), log_det.astype(np.float64)
+    step = np.max(np.abs(np.diff(y, axis=2)) / (line * (1.0 + np.abs(y[:, :, 1:])) + MARGIN * _beside(y, side)), axis=3)
+    left, right = (np.median(part, axis=2, keepdims=True) for part in (log_det[..., :side], log_det[..., -side:]))
+    outside = np.maximum(np.minimum(left, right) - log_det, log_det - np.maximum(left, right))
+    peak = log_det.shape[2] * _beside(log_det[..., None], side)[..., 0]  # a kink may be one
+    allowed = line * (1.0 + np.abs(left) + np.abs(right)) + peak
+    term = outside / allowed
+    good = np.isfinite(y).all(axis=3) & np.isfinite(log_det)
+    sound = good[..., :side].all(axis=2) & good[..., -side:].all(axis=2)
+    step = np.where(good[..., 1:] & good[..., :-1], step, 0.0)
+    term = np.where(good, term, np.inf)
+    ratio = np.maximum(np.pad(step, ((0, 0), (0, 0), (1, 0))), term)
+    ratio = np.where(sound[..., None], ratio, 0.0)
+    return ratio.max(axis=2), ratio.argmax(axis=2)
+
+
+def _beside(y: np.ndarray, side: int) -> np.ndarray:
+    """The largest change between neighbours on the two sides `(L, P, 1, M)`."""
+    steps = np.abs(np.diff(y, axis=2))
+    ends = np.concatenate([steps[:, :, : side - 1], steps[:, :, -side + 1 :]], axis=2)
+    return np.asarray(np.max(np.where(np.isfinite(ends), ends, 0.0), axis=2, keepdims=True))
+
+
+@np.errstate(all="ignore")
+def edge_rows(
+    f: Any, x: np.ndarray, context: Context, domain: Box | None, bulk: bool, count: int
+) -> tuple[np.ndarray, Context]:
+    """Rows on, and one and two floats beside, the places of some lines, or near the ends of a box; and rows all of whose
+    coordinates are in the tails."""
+    along = lines(x, context, count)
+    at = places(f, along, domain, bulk)
+    k = np.arange(len(along.j))[:, None] + np.arange(0, at.shape[1], 4)
+    chosen = np.take_along_axis(at, np.unique(k % at.shape[1], axis=1) if len(k) == 1 else k % at.shape[1], axis=1)
+    chosen = np.column_stack([at[:, :1], chosen])
+    t = beside(chosen, np.array([-2, -1, 0, 1, 2]), x.dtype).reshape(len(along.j), -1)
+    if domain is not None:
+        t = np.column_stack([t, np.tile(ends(domain, x.dtype), (len(t), 1))])
+        t = t.clip(*ends(domain, x.dtype)[[0, -1]])
+    rows, c = along.rows(t)
+    if domain is None:
+        tails = np.array([-4.5, 4.5, -12.0, 12.0, 60.0], dtype=x.dtype)
+        outside = np.repeat(tails, 2).reshape(-1, *(1,) * (x.ndim - 1)) * np.ones_like(x[:1])
+        rows = np.concatenate([rows, outside])
+        c = None if c is None or context is None else np.concatenate([c, np.resize(context, (len(outside), context.shape[1]))])
+    return rows, c
+
+
+def ends(domain: Box, dtype: Any) -> np.ndarray:
+    """Numbers that approach the ends of a box from within, in order."""
+    low, high = domain
+    width = high - low if np.isfinite(high - low) else max(1.0, abs(low) if np.isfinite(low) else abs(high))
+    room = width * np.array([2.0**-40, 2.0**-30, 2.0**-20, 2.0**-10])
+    room = room[room > 4.0 * np.finfo(dtype).eps * max(abs(e) for e in domain if np.isfinite(e))]
+    found = [low + r for r in room] if np.isfinite(low) else []
+    found += [high - r for r in room[::-1]] if np.isfinite(high) else []
+    return np.asarray(found, dtype=dtype)
+
+
+@np.errstate(all="ignore")
+def round_trip_at_edges(
+    f: Any, x: np.ndarray, context: Context = None, domain: Box | None = None, bulk: bool = False, count: int = 8
+) -> Finding:
+    """g(f(x)) = x at the edges, within conditioning; only what no rounding explains is a fault here."""
+
+    def measure(f: Any, x: np.ndarray, context: Context) -> Measured:
+        back = np.asarray(inverse(f, np.asarray(forward(f, x, context)[0]), context)[0]).reshape(len(x), -1)
+        scales = conditions(f, x, context)
+        rows = x.reshape(len(x), -1).astype(np.float64)
+        kappa = np.where(scales.singular[:, None], 1.0 + np.abs(rows), scales.round_trip)
+        return Measured(np.abs(back - rows), kappa, scales.conclusive(x.dtype))
+
+    rows, c = edge_rows(f, x, context, domain, bulk, count)
+    found = judge("round_trip_at_edges", measure, f, rows, c)
+    if found.status != "lossy":
+        return found
+    return Finding(found.law, "pass", 1.0, 1.0, found.judged, found.row, found.remark)
+
+
+@np.errstate(all="ignore")
+def one_sided_log_det(
+    f: Any, x: np.ndarray, context: Context = None, domain: Box | None = None, bulk: bool = False, count: int = 8
+) -> Finding:
+    """log_det = log|det J| a little to each side of every place, with J by differences that do not cross it.
+
+    J is taken with two steps; where they differ, as beside another kink, nothing is judged. Float64 only.
+    """
+    if x.dtype != np.float64:
+        return Finding("one_sided_log_det", "inconclusive", judged=0.0)
+    along = lines(x, context, count)
+    at = places(f, along, domain, bulk)
+    if bulk:
+        at = at[:, ::5]
+    room = ASIDE * np.maximum(1.0, np.abs(at))
+    t = np.concatenate([at - room, at + room, *([] if domain else [np.tile([s * b for s in (-1.0, 1.0) for b in FAR[:2]], (len(at), 1))])], axis=1)
+    if domain is not None:
+        width = np.min(np.abs(np.array(domain)[:, None, None] - at), axis=0)
+        t = t[:, :] * 1.0
+        keep = np.concatenate([2.0 * room < width, 2.0 * room < width], axis=1).all(axis=0)
+        t = t[:, keep]
+    if not t.size:
+        return Finding("one_sided_log_det", "inconclusive", judged=0.0)
+    rows, c = along.rows(t)
+    _, log_det = along.values(f, t)
+    fine, coarse = (_log_abs_det(f, rows, c, h) for h in (1.0, 2.0))
+    spread = np.abs(fine - coarse)
+    error, allowed = np.abs(log_det.ravel() - fine), 1e-3 + 30.0 * spread
+    judged = np.isfinite(error) & (30.0 * spread <= 0.1) & conditions(f, rows, c).conclusive(x.dtype)
+    if not judged.any():
+        return Finding("one_sided_log_det", "inconclusive", judged=0.0)
+    ratio = np.where(judged, error / allowed, 0.0)
+    worst, share = int(np.argmax(ratio)), float(np.mean(judged))
+    row = rows[worst], None if c is None else c[worst]
+    if ratio[worst] > 1.0:
+        where = f"x = {rows[worst].tolist()}: log_det {log_det.ravel()[worst]:.6g}, by differences {fine[worst]:.6g}"
+        raise LawViolation("one_sided_log_det", float(ratio[worst]), 1.0, where, row, share)
+    return Finding("one_sided_log_det", "pass", float(ratio[worst]), 1.0, share, row)
+
+
+def _log_abs_det(f: Any, x: np.ndarray, context: Context, factor: float) -> np.ndarray:
+    """log|det J| of every row by central differences with steps of factor 2^-17 max(1, |x|)."""
+    n, size = x.shape[0], x[0].size
+    h = factor * 2.0**-17 * np.maximum(1.0, np.abs(x.reshape(n, size)))
+    repeated = None if context is None else np.repeat(context, size, axis=0)
+    sides = []
+    for sign in (1.0, -1.0):
+        moved = x.reshape(n, 1, size) + sign * h[:, :, None] * np.eye(size)
+        sides.append(np.asarray(forward(f, moved.reshape(n * size, *x.shape[1:]), repeated)[0]).reshape(n, size, -1))
+    jacobian = (sides[0] - sides[1]) / (2.0 * h[:, :, None])
+    usable = np.isfinite(jacobian).all(axis=(1, 2)) & (jacobian.shape[1] == jacobian.shape[2])
+    value = np.full(n, np.nan)
+    value[usable] = np.linalg.slogdet(jacobian[usable])[1]
+    return value

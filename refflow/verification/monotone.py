@@ -1,0 +1,111 @@
+"""The law of order: no map folds. In one dimension it rises or falls throughout; in more, det J has one sign."""
+
+from typing import Any
+
+import numpy as np
+
+from refflow.verification.comparison import Context
+from refflow.verification.conditioning import conditions, derivatives, unit
+from refflow.verification.lines import Lines, lines
+from refflow.verification.masks import influence
+from refflow.verification.points import into_box
+from refflow.verification.targets import Box
+from refflow.verification.verdicts import Finding, LawViolation
+
+DERIVED = 1e-4
+"""The relative error that entries of a Jacobian by differences may have."""
+
+
+def pairs(moves: np.ndarray) -> list[tuple[int, int]]:
+    """(i, j) such that y_i is a function of x_j for fixed other coordinates of x that other y determine already.
+
+    Rows of the influence `(M, D)` with a single coordinate left are taken off, with that coordinate, until none is:
+    all of a triangular matrix, whatever its order; none of a full one.
+    """
+    left, found = moves.copy(), []
+    while True:
+        single = np.flatnonzero(left.sum(axis=1) == 1)
+        if not len(single):
+            return found
+        i = int(single[0])
+        j = int(np.flatnonzero(left[i])[0])
+        found.append((i, j))
+        left[:, j] = False
+
+
+def _grid(domain: Box | None, dtype: Any) -> np.ndarray:
+    """Points over the line: dense where most rows are, neighbours here and there, far out at powers of two."""
+    far = 2.0 ** np.arange(3.0, 20.0)
+    found = np.concatenate([-far[::-1], np.linspace(-7.9, 7.9, 159), far])
+    if domain is not None:
+        found = into_box(np.linspace(-12.0, 12.0, 159), domain)
+    found = found.astype(dtype)
+    chains = found[::9, None] + np.arange(1, 5).astype(dtype) * np.spacing(np.abs(found[::9, None]))
+    grid = np.unique(np.concatenate([found, chains.astype(dtype).ravel()]))
+    return grid if domain is None else grid[(grid > domain[0]) & (grid < domain[1])]
+
+
+@np.errstate(all="ignore")
+def monotone(
+    f: Any, x: np.ndarray, context: Context = None, domain: Box | None = None, count: int = 8
+) -> Finding:
+    """y_i is monotone in x_j along coordinate lines, for the pairs (i, j) of a triangular map.
+
+    Ties are rounding, and so are steps back that leave half of all digits: at most sqrt(u) of the values and of what
+    one rounding of x makes of them there.
+    """
+    found = pairs(influence(f, x, context)) if len(x) > 1 else []
+    if not found or x[0].size > 256:
+        return Finding("monotone", "inconclusive", judged=0.0, remark="no coordinate of y depends on one of x alone")
+    t = _grid(domain, x.dtype)
+    along = lines(x, context, 1, points=len(t) * count)
+    found = [found[k] for k in np.unique(np.linspace(0, len(found) - 1, count).astype(int))]
+    along = Lines(np.repeat(along.x, len(found), axis=0), None if context is None else np.repeat(along.context, len(found), axis=0),  # type: ignore[arg-type]
+                  np.array([j for _, j in found]))  # fmt: skip
+    y = along.values(f, np.tile(t, (len(found), 1)))[0].astype(np.float64)
+    largest = 0.0
+    for k, (i, j) in enumerate(found):
+        curve = y[k, :, i]
+        finite = np.isfinite(curve) & (np.abs(curve) < 0.25 * np.finfo(x.dtype).max)
+        if finite.sum() < 2:
+            continue
+        values, at = curve[finite], t[finite]
+        steps = np.diff(values)
+        scale = np.abs(values[1:]) + np.abs(values[:-1]) + 1.0
+        back = -steps * (1.0 if values[-1] >= values[0] else -1.0) / (float(np.sqrt(unit(x.dtype))) * scale)
+        n = int(np.argmax(back))
+        largest = max(largest, float(back[n]))
+        if back[n] > 1.0:
+            row, c = along.rows(np.tile(at[n : n + 1], (len(found), 1)))
+            where = f"y[{i}] turns back between x[{j}] = {float(at[n])!r} and {float(at[n + 1])!r}"
+            raise LawViolation("monotone", largest, 1.0, where, (row[k], None if c is None else c[k]))
+    return Finding("monotone", "pass", largest, 1.0)
+
+
+@np.errstate(all="ignore")
+def oriented(f: Any, x: np.ndarray, context: Context = None) -> Finding:
+    """det J has the same sign at all rows, as it must where J is never singular: rows where the sign is known."""
+    wide = x.astype(np.float64)
+    c = None if context is None else context.astype(np.float64)
+    scales = conditions(f, x, context)
+    if x.dtype != np.float64:
+        return Finding("oriented", "inconclusive", judged=0.0)
+    jacobian = derivatives(f, wide, c)[0]
+    n, size = len(x), x[0].size
+    usable = scales.conclusive(x.dtype) & np.isfinite(jacobian).all(axis=(1, 2))
+    usable &= jacobian.shape[1] == size
+    sign = np.zeros(n)
+    for i in map(int, np.flatnonzero(usable)):
+        value = np.linalg.slogdet(jacobian[i])[0]
+        with np.errstate(all="ignore"):
+            error = DERIVED * np.sum(np.abs(np.linalg.inv(jacobian[i])) * np.abs(jacobian[i]).T) if value else np.inf
+        sign[i] = value if error < 0.25 else 0.0
+    known = sign != 0.0
+    if not known.any():
+        return Finding("oriented", "inconclusive", judged=0.0)
+    if len(set(sign[known].tolist())) > 1:
+        rare = 1.0 if (sign == 1.0).sum() < (sign == -1.0).sum() else -1.0
+        row = int(np.flatnonzero(sign == rare)[0])
+        where = f"x = {x[row].tolist()}: det J is {'positive' if rare > 0 else 'negative'}, elsewhere it is not"
+        raise LawViolation("oriented", np.inf, 0.0, where, (x[row], None if context is None else context[row]))
+    return Finding("oriented", "pass", judged=float(np.mean(known)))
