@@ -158,7 +158,7 @@ def all_of(*checks: Callable[[Run], Finding]) -> Callable[[Run], Finding]:
 
 def worst(findings: list[Finding]) -> Finding:
     """The finding nearest to a fault: lossy, then passed by the least margin; inconclusive if none was judged."""
-    rank = {"inconclusive": 0, "pass": 1, "lossy": 2}
+    rank = {"skipped": -1, "inconclusive": 0, "pass": 1, "lossy": 2}
     return max(findings, key=lambda f: (rank[f.status], f.statistic / f.tolerance if f.tolerance else 0.0))
 
 
@@ -222,13 +222,18 @@ def boxed(ask: Callable[..., Finding], *names: str, lines: float = 1.0) -> Calla
 
 def with_inverse(check: Callable[[Run], Finding]) -> Callable[[Run], Finding]:
     """The check where there is an inverse, inconclusive where not."""
-    return lambda run: check(run) if run.target.inverse is not None else Finding("", "inconclusive", judged=0.0)
+    return lambda run: check(run) if run.target.inverse is not None else Finding("", "skipped", judged=0.0)
+
+
+def ahead(check: Callable[[Run], Finding]) -> Callable[[Run], Finding]:
+    """The check of forward, where there is one: what an inverse gives outside the image of forward is its own affair."""
+    return lambda run: check(run) if run.target.forward is not None else Finding("", "skipped", judged=0.0)
 
 
 def unbounded_only(check: Callable[[Run], Finding]) -> Callable[[Run], Finding]:
     """The check of maps from all of space onto all of space."""
     return lambda run: (
-        Finding("", "inconclusive", judged=0.0, remark="for maps of all of space onto itself")
+        Finding("", "skipped", judged=0.0, remark="for maps of all of space onto itself")
         if run.target.domain or run.target.codomain or run.target.output_shape not in (None, run.target.event_shape)
         else check(run)
     )
@@ -335,9 +340,11 @@ CHECKS: tuple[Check, ...] = (
           both(boxed(monotone.monotone, "domain", "count"), law(monotone.oriented)), needs=("forward|inverse",),
           after=("SH", "DE"), hint="a slope that may be negative, or widths that may be", precisions="widest"),
     Check("ED", "at bounds, knots, 0 and in the tails y is continuous, log_det right on each side, and g(f(x)) = x",
-          both(boxed(edges.unbroken, "domain", "bulk", "count"), boxed(edges.one_sided_log_det, "domain", "bulk", "count"),
-               with_inverse(boxed(edges.round_trip_at_edges, "domain", "bulk", "count")),
-               boxed(reach.unbounded, "domain", "codomain", "bulk", "count")),
+          all_of(ahead(boxed(reach.within, "domain", "codomain", "count")), both(
+              boxed(edges.unbroken, "domain", "bulk", "count"),
+              boxed(edges.one_sided_log_det, "domain", "bulk", "count"),
+              with_inverse(boxed(edges.round_trip_at_edges, "domain", "bulk", "count")),
+              boxed(reach.unbounded, "domain", "codomain", "bulk", "count"))),
           needs=("forward|inverse",), after=("SH", "DE"), hint="a bin search at its knots, a tail bound, a clamp"),
     Check("ON", "maps of all of space reach all of it: nothing saturates or is clamped",
           both(unbounded_only(boxed(reach.escapes, "count")), with_inverse(unbounded_only(law(laws.onto)))),

@@ -10,6 +10,7 @@ import numpy as np
 
 from refflow.verification.comparison import Context
 from refflow.verification.conditioning import cast, conditions, forward, inverse, takes, unit
+from refflow.verification.jacobians import SAFETY
 from refflow.verification.lines import CHAIN, FAR, Lines, beside, breaks, lines, round_numbers
 from refflow.verification.targets import Box
 from refflow.verification.verdicts import Finding, LawViolation, Measured, judge
@@ -17,14 +18,24 @@ from refflow.verification.verdicts import Finding, LawViolation, Measured, judge
 MARGIN = 8.0
 """How many times the largest change between neighbours beside a place the change at it may be."""
 
+RIM = 2.0**-6
+"""The share of a box's width that is its rim: there rows approach the end, one by one."""
+
 ASIDE = 2.0**-12
 """How far beside an edge one-sided derivatives are taken, relative to max(1, |x|): steps are 2^-17."""
 
 
 def places(f: Any, along: Lines, domain: Box | None, bulk: bool = False) -> np.ndarray:
     """What is looked at closely on each line `(L, P)`: round numbers, and where the map is found to break."""
-    fixed = np.tile(round_numbers(domain), (len(along.j), 1))
-    return fixed if bulk else np.column_stack([breaks(f, along, domain), fixed])
+    found = np.tile(round_numbers(domain), (len(along.j), 1))
+    found = found if bulk else np.column_stack([breaks(f, along, domain), found])
+    return found if domain is None else np.clip(found, *_inner(domain))
+
+
+def _inner(domain: Box) -> tuple[float, float]:
+    """The box without its rims: beside an end of it neighbouring floats may go to numbers far apart."""
+    width = min(1.0, domain[1] - domain[0])
+    return domain[0] + RIM * width, domain[1] - RIM * width
 
 
 @np.errstate(all="ignore")
@@ -42,9 +53,6 @@ def unbroken(
     for p in np.array_split(np.arange(at.shape[1]), max(1, at.shape[1] // 9)):
         k = np.arange(-CHAIN, CHAIN + 1)
         t = beside(at[:, p], k, x.dtype)
-        if domain is not None:
-            t = np.clip(t, np.nextafter(x.dtype.type(domain[0]), x.dtype.type(np.inf)),
-                        np.nextafter(x.dtype.type(domain[1]), x.dtype.type(-np.inf)))  # fmt: skip
         y, log_det = along.values(f, t.reshape(len(t), -1))
         shape = (len(t), len(p), len(k))
         ratio, where = _broken(y.reshape(*shape, -1), log_det.reshape(shape), x.dtype)
@@ -136,7 +144,8 @@ def round_trip_at_edges(
         scales = conditions(f, x, context)
         rows = x.reshape(len(x), -1).astype(np.float64)
         kappa = np.where(scales.singular[:, None], 1.0 + np.abs(rows), scales.round_trip)
-        return Measured(np.abs(back - rows), kappa, scales.conclusive(x.dtype))
+        underflow = float(np.finfo(x.dtype).tiny) / unit(x.dtype)  # what is lost below the smallest normal float
+        return Measured(np.abs(back - rows), kappa + underflow, scales.conclusive(x.dtype))
 
     rows, c = edge_rows(f, x, context, domain, bulk, count)
     found = judge("round_trip_at_edges", measure, f, rows, c)
@@ -151,7 +160,7 @@ def one_sided_log_det(
 ) -> Finding:
     """log_det = log|det J| a little to each side of every place, with J by differences that do not cross it.
 
-    J is taken with two steps; where they differ, as beside another kink, nothing is judged. Float64 only.
+    J is taken with two steps; where they differ much, as beside another kink, nothing is judged. Float64 only.
     """
     if x.dtype != np.float64:
         return Finding("one_sided_log_det", "inconclusive", judged=0.0)
@@ -170,10 +179,9 @@ def one_sided_log_det(
         return Finding("one_sided_log_det", "inconclusive", judged=0.0)
     rows, c = along.rows(t)
     _, log_det = along.values(f, t)
-    fine, coarse = (_log_abs_det(f, rows, c, h) for h in (1.0, 2.0))
-    spread = np.abs(fine - coarse)
-    error, allowed = np.abs(log_det.ravel() - fine), 1e-3 + 30.0 * spread
-    judged = np.isfinite(error) & (30.0 * spread <= 0.1) & conditions(f, rows, c).conclusive(x.dtype)
+    fine, spread = _log_abs_det(f, rows, c)
+    error, allowed = np.abs(log_det.ravel() - fine), 1e-3 + SAFETY * spread
+    judged = np.isfinite(error) & (SAFETY * spread <= 0.1) & conditions(f, rows, c).conclusive(x.dtype)
     if not judged.any():
         return Finding("one_sided_log_det", "inconclusive", judged=0.0)
     ratio = np.where(judged, error / allowed, 0.0)
@@ -185,17 +193,30 @@ def one_sided_log_det(
     return Finding("one_sided_log_det", "pass", float(ratio[worst]), 1.0, share, row)
 
 
-def _log_abs_det(f: Any, x: np.ndarray, context: Context, factor: float) -> np.ndarray:
-    """log|det J| of every row by central differences with steps of factor 2^-17 max(1, |x|)."""
+def _log_abs_det(f: Any, x: np.ndarray, context: Context) -> tuple[np.ndarray, np.ndarray]:
+    """log|det J| of every row by central differences, and to first order its error, sum_ij |J^-1|_ij E_ji: E is what
+    the step 2^-17 max(1, |x|) and its double disagree by, plus rounding."""
     n, size = x.shape[0], x[0].size
-    h = factor * 2.0**-17 * np.maximum(1.0, np.abs(x.reshape(n, size)))
+    h = 2.0**-17 * np.maximum(1.0, np.abs(x.reshape(n, size)))
+    fine, coarse = (_central(f, x, context, factor * h) for factor in (1.0, 2.0))
+    value, error = np.full(n, np.nan), np.full(n, np.inf)
+    usable = np.isfinite(fine).all(axis=(1, 2)) & np.isfinite(coarse).all(axis=(1, 2)) & (fine.shape[1] == fine.shape[2])
+    value[usable] = np.linalg.slogdet(fine[usable])[1]
+    usable &= np.isfinite(value)
+    rounding = unit(np.float64) * conditions(f, x, context).value[:, :, None] / h[:, None, :]
+    spread = np.abs(fine - coarse) + rounding + 1e-9 * np.abs(fine)
+    inverses = np.abs(np.linalg.inv(fine[usable]))
+    error[usable] = np.einsum("nij,nji->n", inverses, spread[usable])
+    return value, error
+
+
+def _central(f: Any, x: np.ndarray, context: Context, h: np.ndarray) -> np.ndarray:
+    """J `(N, M, D)` by central differences with steps h `(N, D)`."""
+    n, size = h.shape
     repeated = None if context is None else np.repeat(context, size, axis=0)
-    sides = []
-    for sign in (1.0, -1.0):
-        moved = x.reshape(n, 1, size) + sign * h[:, :, None] * np.eye(size)
-        sides.append(np.asarray(forward(f, moved.reshape(n * size, *x.shape[1:]), repeated)[0]).reshape(n, size, -1))
-    jacobian = (sides[0] - sides[1]) / (2.0 * h[:, :, None])
-    usable = np.isfinite(jacobian).all(axis=(1, 2)) & (jacobian.shape[1] == jacobian.shape[2])
-    value = np.full(n, np.nan)
-    value[usable] = np.linalg.slogdet(jacobian[usable])[1]
-    return value
+    up, down = (
+        np.asarray(forward(f, (x.reshape(n, 1, size) + sign * h[:, :, None] * np.eye(size)).reshape(-1, *x.shape[1:]),
+                           repeated)[0]).reshape(n, size, -1)
+        for sign in (1.0, -1.0)
+    )  # fmt: skip
+    return np.asarray(np.swapaxes((up - down) / (2.0 * h[:, :, None]), 1, 2))

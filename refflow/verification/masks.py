@@ -52,9 +52,9 @@ def flipped(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return flat.reshape(-1, *x.shape[1:]), index, tiled
 
 
-def influence(f: Any, x: np.ndarray, context: Context = None) -> np.ndarray:
+def influence(f: Any, x: np.ndarray, context: Context = None, limit: int = ROWS) -> np.ndarray:
     """Which y_i move when x_j does, `(M, D)`, at any of a few rows; all of a column where it was not tried."""
-    x, context = x[:ROWS], taken(context, slice(ROWS))
+    x, context = x[:limit], taken(context, slice(limit))
     changed, index, tiled = flipped(x)
     c = taken(context, tiled)
     with np.errstate(all="ignore"):
@@ -78,12 +78,13 @@ def passes_through(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     pairs = [(i, j) for i in range(image.shape[1]) for j in range(rows.shape[1])
              if rows.shape[1] <= COLUMNS and np.array_equal(image[:, i], rows[:, j])]  # fmt: skip
     if not pairs:
-        return Finding("passes_through", "inconclusive", judged=0.0)
+        return Finding("passes_through", "skipped", judged=0.0, remark="no mask is declared, and nothing passes through")
     shift = 1.0 + np.random.default_rng(0).uniform(0.25, 0.75, rows.shape) * 2.0**-23
     near = np.asarray(rows * shift, dtype=x.dtype)
     image = np.asarray(forward(f, near.reshape(x.shape), context)[0]).reshape(len(x), -1)
     i, j = (list(k) for k in zip(*pairs, strict=True))
-    lost = np.abs(image[:, i] - near[:, j]) / (unit(x.dtype) * np.maximum(np.abs(near[:, j]), np.finfo(x.dtype).tiny))
+    lost = np.abs(image[:, i] - near[:, j]) / (unit(x.dtype) * np.abs(near[:, j]))
+    lost = np.where(image[:, i] == near[:, j], 0.0, lost)
     line = float(unit(x.dtype) ** -0.5)
     if not lost.max() <= line:
         row, k = (int(n) for n in np.unravel_index(np.argmax(lost), lost.shape))

@@ -79,7 +79,7 @@ def no_remembered_inverse(f: Any, x: np.ndarray, context: Context = None) -> Fin
     def measure(f: Any, x: np.ndarray, context: Context) -> Measured:
         y, log_det = forward(f, x, context)
         y = np.asarray(y)
-        beside = np.nextafter(y, np.asarray(np.inf, dtype=y.dtype))
+        beside = np.where(y == 0.0, y, np.nextafter(y, np.asarray(np.inf, dtype=y.dtype)))
         back, back_log_det = inverse(f, beside, context)
         scales = conditions(f, x, context)
         error = np.abs(columns((back, np.asarray(log_det) + np.asarray(back_log_det))) - columns((x, 0.0 * log_det)))

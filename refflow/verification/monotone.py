@@ -75,11 +75,20 @@ def monotone(
         back = -steps * (1.0 if values[-1] >= values[0] else -1.0) / (float(np.sqrt(unit(x.dtype))) * scale)
         n = int(np.argmax(back))
         largest = max(largest, float(back[n]))
-        if back[n] > 1.0:
+        if back[n] > 1.0 and _triangular(f, along, k, at, (i, j)):
             row, c = along.rows(np.tile(at[n : n + 1], (len(found), 1)))
             where = f"y[{i}] turns back between x[{j}] = {float(at[n])!r} and {float(at[n + 1])!r}"
             raise LawViolation("monotone", largest, 1.0, where, (row[k], None if c is None else c[k]))
     return Finding("monotone", "pass", largest, 1.0)
+
+
+def _triangular(f: Any, along: Lines, k: int, at: np.ndarray, pair: tuple[int, int]) -> bool:
+    """Whether the map is triangular, with this pair, all along the line: what a network turns off at some rows it may
+    turn on at others."""
+    some = at[np.unique(np.linspace(0, len(at) - 1, 60).astype(int))]
+    rows, c = along.rows(np.tile(some, (len(along.j), 1)))
+    rows, c = rows[k * len(some) : (k + 1) * len(some)], None if c is None else c[k * len(some) : (k + 1) * len(some)]
+    return pair in pairs(influence(f, rows, c, limit=len(rows)))
 
 
 @np.errstate(all="ignore")

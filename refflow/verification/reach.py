@@ -52,8 +52,7 @@ def unbounded(
     f: Any, x: np.ndarray, context: Context = None, domain: Box | None = None, codomain: Box | None = None,
     bulk: bool = False, count: int = 8,
 ) -> Finding:  # fmt: skip
-    """Value and log_det are numbers up to |x| = 10^6, unless they grow out of the range of floats; values stay within
-    the closed codomain.
+    """Value and log_det are numbers up to |x| = 10^6, unless they grow out of the range of floats.
 
     Where a line meets something that is not finite, the last point before it is looked for: there a value or log_det
     of a fourth of the exponents that floats have, in any layer that shows, is growth; small ones are a fault.
@@ -64,7 +63,6 @@ def unbounded(
     if domain is not None:
         t = np.tile(np.asarray(x.reshape(len(x), -1)[:, 0], dtype=x.dtype), (len(along.j), 1))
     y, log_det = along.values(f, t)
-    _within(along, t, y, codomain)
     good = np.isfinite(y).all(axis=2) & ~np.isnan(log_det) & (np.isfinite(log_det) | (codomain is not None))
     if domain is not None or bulk or good.all():
         return Finding("unbounded", "pass", judged=float(np.mean(good)))
@@ -79,9 +77,17 @@ def unbounded(
     return Finding("unbounded", "pass", judged=float(np.mean(good)))
 
 
-def _within(along: Lines, t: np.ndarray, y: np.ndarray, codomain: Box | None) -> None:
+@np.errstate(all="ignore")
+def within(f: Any, x: np.ndarray, context: Context = None, domain: Box | None = None, codomain: Box | None = None,
+           count: int = 8) -> Finding:  # fmt: skip
+    """Values stay within the closed codomain, up to |x| = 10^6 where x may be anything."""
     if codomain is None:
-        return
+        return Finding("within", "skipped", judged=0.0)
+    along = lines(x, context, count)
+    out = np.array([0.0, 1.0, 2.5, 7.0, 20.0, *FAR])
+    t = np.concatenate([-out, out]) if domain is None else x.reshape(len(x), -1)[:, 0]
+    t = np.tile(t, (len(along.j), 1)).astype(x.dtype)
+    y, _ = along.values(f, t)
     room = 16.0 * float(np.finfo(y.dtype).eps) * max((abs(e) for e in codomain if np.isfinite(e)), default=0.0)
     over = np.maximum(codomain[0] - y, y - codomain[1]).max(axis=2) > room
     if over.any():
@@ -90,6 +96,7 @@ def _within(along: Lines, t: np.ndarray, y: np.ndarray, codomain: Box | None) ->
         row = k * t.shape[1] + n
         where = f"x = {rows[row].tolist()} goes to {y[k, n].tolist()}, outside {codomain}"
         raise LawViolation("within", np.inf, 0.0, where, (rows[row], None if c is None else c[row]))
+    return Finding("within", "pass")
 
 
 def _breaks_off(f: Any, along: Lines, good: np.ndarray, bad: np.ndarray, codomain: Box | None) -> None:
