@@ -141,7 +141,8 @@ def both(*checks: Callable[[Run], Finding]) -> Callable[[Run], Finding]:
 
     def check(run: Run) -> Finding:
         sides = [side for side in (run, run.turned()) if side.target.forward is not None]
-        return worst([_named(ask, side, i) for i, side in enumerate(sides) for ask in checks])
+        found = [_named(ask, side, i) for i, side in enumerate(sides) for ask in checks]
+        return worst(found) if found else Finding("", "skipped", judged=0.0)
 
     return check
 

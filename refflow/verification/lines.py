@@ -33,6 +33,15 @@ class Lines:
     context: Context
     j: np.ndarray
 
+    def astype(self, dtype: Any) -> "Lines":
+        """The same lines in another precision."""
+        return Lines(self.x.astype(dtype), None if self.context is None else self.context.astype(dtype), self.j)
+
+    def only(self, i: Any) -> "Lines":
+        """The i-th line alone, or those of an array of numbers."""
+        i = np.atleast_1d(i)
+        return Lines(self.x[i], taken(self.context, i), self.j[i])
+
     def rows(self, t: np.ndarray) -> tuple[np.ndarray, Context]:
         """The points t `(L, T)` of the lines as rows `(L T, *event)`, with their contexts."""
         n, k = t.shape

@@ -71,7 +71,7 @@ def unbounded(
         first = np.where(broken.any(axis=1), broken.argmax(axis=1), -1)
         hit = np.flatnonzero(first > 0)
         if len(hit):
-            some = Lines(along.x[hit], None if along.context is None else along.context[hit], along.j[hit])
+            some = along.only(hit)
             start = t[hit, side[first[hit] - 1]], t[hit, side[first[hit]]]
             _breaks_off(f, some, *start, codomain)
     return Finding("unbounded", "pass", judged=float(np.mean(good)))
@@ -109,12 +109,13 @@ def _breaks_off(f: Any, along: Lines, good: np.ndarray, bad: np.ndarray, codomai
         fine &= np.isfinite(log_det[:, 0]) | (codomain is not None)
         good, bad = np.where(fine, middle, good), np.where(fine, bad, middle)
     rows, c = along.rows(good[:, None].astype(along.x.dtype))
+    lost = ~np.isfinite(along.values(f, bad[:, None])[0][:, 0]).all(axis=1)  # the value; slopes may vanish before it
     exponent = 0.25 * float(np.log(np.finfo(along.x.dtype).max))
     size, x, context = np.zeros(len(rows)), rows, c
     for layer in layers(f):
         y, log_det = forward(layer, x, context)
         size = np.maximum(size, np.log(np.maximum(1.0, np.abs(y.reshape(len(y), -1)).max(axis=1))))
-        size, x = np.maximum(size, np.abs(log_det)), y
+        size, x = np.maximum(size, np.where(lost, log_det, np.abs(log_det))), y
     if (size < exponent).any():
         row = int(np.argmax(size < exponent))
         worst = along.rows(bad[:, None])[0][row]
