@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from refflow.verification.conditioning import conditions
+from refflow.verification.conditioning import conditions, unit
 from refflow.verification.verdicts import Measured
 
 Context = np.ndarray | None
@@ -12,6 +12,12 @@ Outputs = tuple[np.ndarray, np.ndarray]
 
 SUMMATION = 64.0
 """The rho that another order of summation, or another lane of a vectorised function, may cost."""
+
+
+def half(dtype: Any) -> float:
+    """The rho at which half of all digits are gone: no rounding, whatever the code does on the way, but for noise that
+    its conditioning does not show. Answers to other questions are further apart."""
+    return float(unit(dtype) ** -0.5)
 
 
 def columns(outputs: Outputs) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from refflow.verification.comparison import SUMMATION, Outputs, excess
+from refflow.verification.comparison import Outputs, excess, half
 from refflow.verification.guard import TargetError, TargetTimeout
 from refflow.verification.points import Points
 from refflow.verification.samples import draw
@@ -26,7 +26,7 @@ def contexts_in_their_rows(target: Target, points: Points, f: Any, turned: Any) 
     context, others = points.context, swapped(target, points)
     if context is None or others is None:
         return Finding("contexts", "inconclusive", judged=0.0, remark="all contexts are the same")
-    moves, largest = {}, 0.0
+    moves, largest, line = {}, 0.0, half(context.dtype)
     for name, answer, side, rows in _answers(target, points, f, turned):
         before, after = answer(context), answer(others)
         moves[name] = not _same(before, after)
@@ -39,13 +39,13 @@ def contexts_in_their_rows(target: Target, points: Points, f: Any, turned: Any) 
             rho = excess(side, rows, context, expected, answer(alone)) if side is not None else _density(
                 expected, answer(alone), rows
             )
-            if side is not None and rho[i].max() > SUMMATION:  # its own scales are those of its new context
+            if side is not None and rho[i].max() > line:  # its own scales are those of its new context
                 rho[i] = excess(side, rows, alone, expected, answer(alone))[i]
             row, largest = int(np.argmax(rho.max(axis=1))), max(largest, float(rho.max()))
-            if largest > SUMMATION:
+            if largest > line:
                 said = "the context of its own row alone does not" if row == i else f"the context of row {i} changes it"
                 where = f"x = {rows[row].tolist()}, row {row} of {name}: {said}"
-                raise LawViolation("contexts", largest, SUMMATION, where, (rows[row], context[row]))
+                raise LawViolation("contexts", largest, line, where, (rows[row], context[row]))
     return _read(target, points, context, others, moves, largest)
 
 
@@ -88,8 +88,8 @@ def _density(a: Any, b: Outputs, x: np.ndarray) -> np.ndarray:
     """Differences of log-densities in units of half of their digits: their scales are not known here."""
     one, other = np.asarray(a[1], dtype=np.float64), np.asarray(b[1], dtype=np.float64)
     same = (one == other) | (np.isnan(one) & np.isnan(other))
-    line = np.sqrt(np.finfo(x.dtype).eps) * (x[0].size + np.maximum(np.abs(one), np.abs(other)))
-    return np.asarray(np.where(same, 0.0, SUMMATION * np.abs(one - other) / line))[:, None]
+    scale = np.sqrt(np.finfo(x.dtype).eps) * (x[0].size + np.maximum(np.abs(one), np.abs(other)))
+    return np.asarray(np.where(same, 0.0, half(x.dtype) * np.abs(one - other) / scale))[:, None]
 
 
 def _read(
@@ -103,7 +103,7 @@ def _read(
     if silent:
         raise LawViolation("contexts", np.inf, 0.0, f"any row: {' and '.join(silent)} ignores the context")
     if any(moves.values()) or _moved_otherwise(target, points):
-        return Finding("contexts", "pass", largest, SUMMATION)
+        return Finding("contexts", "pass", largest, half(context.dtype))
     if _silent(target, points):
         return Finding("contexts", "inconclusive", judged=0.0, remark="the context changes nothing; log_det is constant")
     raise LawViolation("contexts", np.inf, 0.0, "any row: the context changes nothing")
@@ -120,19 +120,21 @@ def _should_move(name: str, target: Target, points: Points, others: np.ndarray) 
     ways = {"forward": (target.inverse, target.forward, points.y), "the inverse": (target.forward, target.inverse, points.x)}
     if name == "log_prob":
         encode, data = (target.inverse, points.y) if target.to_base == "inverse" else (target.forward, points.x)
-        return encode is not None and _apart(encode(data, c)[0], encode(data, others)[0])
+        return encode is not None and bool(_apart(encode(data, c)[0], encode(data, others)[0]).any())
     other, own, rows = ways[name]
     if other is None or own is None:
         return False
     image = np.asarray(other(rows, c)[0])
-    return _apart(image, other(rows, others)[0]) and not _apart(own(image, c)[0], own(image, others)[0])
+    there = np.asarray(own(image, c)[0])
+    moved = _apart(image, other(rows, others)[0]) & ~_apart(there, rows)  # where a round trip keeps its digits
+    return bool(np.any(moved & ~_apart(there, own(image, others)[0])))
 
 
-def _apart(a: Any, b: Any) -> bool:
-    """Whether any row differs by more than half of its digits."""
-    one, other = np.asarray(a), np.asarray(b)
-    line = float(np.sqrt(np.finfo(one.dtype).eps))
-    return bool(np.any(np.abs(one - other) > line * (1.0 + np.abs(one) + np.abs(other))))
+def _apart(a: Any, b: Any) -> np.ndarray:
+    """Which rows differ by more than half of their digits."""
+    one, other = (np.asarray(array).reshape(len(array), -1) for array in (a, b))
+    scale = float(np.sqrt(np.finfo(one.dtype).eps)) * (1.0 + np.abs(one) + np.abs(other))
+    return np.asarray(~(np.abs(one - other) <= scale).all(axis=1))
 
 
 def _moved_otherwise(target: Target, points: Points) -> bool:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from refflow.verification.comparison import SUMMATION, Context, columns, excess, taken
+from refflow.verification.comparison import SUMMATION, Context, columns, excess, half, taken
 from refflow.verification.conditioning import forward, unit
 from refflow.verification.verdicts import Finding, LawViolation
 
@@ -35,10 +35,10 @@ def independence(f: Any, structure: np.ndarray, x: np.ndarray, context: Context 
     kept = unjudged[:, :-1].reshape(np.shape(after[0])), unjudged[:, -1]
     rho = excess(f, x[tiled], c, before, kept)
     row, i = (int(k) for k in np.unravel_index(np.argmax(rho), rho.shape))
-    if rho.max() > SUMMATION:
+    if rho.max() > half(x.dtype):
         where = f"x = {x[tiled][row].tolist()}: y[{i}] moves with x[{index[row]}]"
-        raise LawViolation("independence", float(rho.max()), SUMMATION, where, (x[tiled][row], taken(c, row)))
-    return Finding("independence", "pass" if free.any() else "inconclusive", float(rho.max()), SUMMATION,
+        raise LawViolation("independence", float(rho.max()), half(x.dtype), where, (x[tiled][row], taken(c, row)))
+    return Finding("independence", "pass" if free.any() else "inconclusive", float(rho.max()), half(x.dtype),
                    1.0 if free.any() else 0.0)  # fmt: skip
 
 

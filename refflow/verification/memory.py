@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from refflow.verification.comparison import SUMMATION, Context, Outputs, columns, excess, taken
+from refflow.verification.comparison import Context, Outputs, columns, excess, half, taken
 from refflow.verification.conditioning import conditions, forward, inverse, unit
 from refflow.verification.targets import Target
 from refflow.verification.verdicts import Finding, LawViolation, Measured, judge
@@ -62,10 +62,10 @@ def no_stale_answers(f: Any, x: np.ndarray, context: Context = None) -> Finding:
         rho = excess(f, x, context, before, (np.asarray(y)[back], np.asarray(log_det)[back]))
         row = int(np.argmax(rho.max(axis=1)))
         largest = max(largest, float(rho.max()))
-        if largest > SUMMATION:
+        if largest > half(x.dtype):
             where = f"x = {x[row].tolist()}, when {change}"
-            raise LawViolation("no_stale_answers", largest, SUMMATION, where, (x[row], taken(context, row)))
-    return Finding("no_stale_answers", "pass", largest, SUMMATION)
+            raise LawViolation("no_stale_answers", largest, half(x.dtype), where, (x[row], taken(context, row)))
+    return Finding("no_stale_answers", "pass", largest, half(x.dtype))
 
 
 @np.errstate(all="ignore")
@@ -113,7 +113,7 @@ def inverse_first(target: Target, x: np.ndarray, context: Context = None) -> Fin
     new.forward(x, *given)
     rho = excess(target.turned(), y, context, first, new.inverse(y, *given))
     row, largest = int(np.argmax(rho.max(axis=1))), float(rho.max())
-    if largest > SUMMATION:
+    if largest > half(x.dtype):
         where = f"y = {y[row].tolist()}: the inverse answers otherwise once forward has been called"
-        raise LawViolation("inverse_first", largest, SUMMATION, where, (y[row], taken(context, row)))
-    return Finding("inverse_first", "pass", largest, SUMMATION)
+        raise LawViolation("inverse_first", largest, half(x.dtype), where, (y[row], taken(context, row)))
+    return Finding("inverse_first", "pass", largest, half(x.dtype))

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from refflow.verification.comparison import SUMMATION, Context, columns, excess, taken
+from refflow.verification.comparison import Context, columns, excess, half, taken
 from refflow.verification.conditioning import forward
 from refflow.verification.guard import TargetError, TargetTimeout
 from refflow.verification.targets import Box, Target
@@ -40,10 +40,10 @@ def not_finite_stays(
         rho = excess(f, x, context, before, after)
         rho[odd] = 0.0
         largest, row = max(largest, float(rho.max())), int(np.argmax(rho.max(axis=1)))
-        if largest > SUMMATION:
+        if largest > half(x.dtype):
             where = f"x = {x[row].tolist()} changed when every other row got a {bad}"
-            raise LawViolation("not_finite_stays", largest, SUMMATION, where, (x[row], taken(context, row)))
-    return Finding("not_finite_stays", "pass", largest, SUMMATION, remark=refused)
+            raise LawViolation("not_finite_stays", largest, half(x.dtype), where, (x[row], taken(context, row)))
+    return Finding("not_finite_stays", "pass", largest, half(x.dtype), remark=refused)
 
 
 def spoiled(x: np.ndarray, bad: float) -> np.ndarray:
