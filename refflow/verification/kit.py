@@ -13,6 +13,7 @@ from refflow.verification import evidence
 from refflow.verification.adapters import recognise
 from refflow.verification.checks import CHECKS, LEVELS, Check, Level, Run
 from refflow.verification.conditioning import guarding, remembered
+from refflow.verification.diagnosis import diagnose
 from refflow.verification.guard import Guard, OutOfBudget, TargetError, TargetTimeout, guarded
 from refflow.verification.points import Points, completed
 from refflow.verification.points import points as drawn
@@ -225,7 +226,7 @@ def _ask(check: Check, run: Run, before: Mapping[str, Outcome]) -> Outcome:
         status, said = _weighed(run, violation)
         return outcome(
             status, f"{said}at {_sided(violation.worst, worst)}", statistic=violation.statistic,
-            tolerance=violation.tolerance, judged=violation.judged, worst_input=worst, hint=check.hint,
+            tolerance=violation.tolerance, judged=violation.judged, worst_input=worst, hint=_cause(check, run, violation),
             seconds=time.monotonic() - started,
         )  # fmt: skip
     except OutOfBudget:
@@ -238,6 +239,13 @@ def _ask(check: Check, run: Run, before: Mapping[str, Outcome]) -> Outcome:
         said = str(failure) if isinstance(failure, TargetError) else f"{type(failure).__name__}: {failure}"
         return outcome("fail", said, hint=check.hint, seconds=time.monotonic() - started)
     return _judged(check, run, found, time.monotonic() - started)
+
+
+def _cause(check: Check, run: Run, violation: LawViolation) -> str:
+    """What the diagnosis makes of a failure, else the check's own hint."""
+    with warnings.catch_warnings(), run.guard.budget(run.level.budget):
+        warnings.simplefilter("ignore")
+        return diagnose(check.id, run, violation) or check.hint
 
 
 def _weighed(run: Run, violation: LawViolation) -> tuple[str, str]:
