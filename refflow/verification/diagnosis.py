@@ -7,8 +7,8 @@ import numpy as np
 
 from refflow.errors import RefflowError
 from refflow.verification.comparison import Context, taken
-from refflow.verification.conditioning import forward, inverse, turned, unit
-from refflow.verification.readings import name_convention, name_log_det
+from refflow.verification.conditioning import forward, inverse, layers, turned, unit
+from refflow.verification.readings import by_layer, name_convention, name_log_det
 from refflow.verification.verdicts import LawViolation
 
 CLOSE = 1e-6
@@ -65,11 +65,36 @@ def name_round_trip(f: Any, x: np.ndarray, context: Context = None) -> str:
         return ""
     x, y, context = x[usable], y[usable], taken(context, usable)
     back = np.asarray(inverse(f, y, context)[0])
-    for said in _whole(f, x, y, context, back):
+    if back.shape != x.shape:
+        return ""
+    if _close(back, x).all():
+        return _digits(x, back) or _order(f, x, y, context)
+    rows, wrong = (a.reshape(len(a), -1).astype(np.float64) for a in (x, back))
+    for said in (*_whole(f, x, y, context, back), *_coordinates(rows, wrong)):
         return said
-    for said in _coordinates(x.reshape(len(x), -1).astype(np.float64), back.reshape(len(x), -1).astype(np.float64)):
-        return said
-    return _context(f, x, y, context) or _digits(x, back)
+    found = _context(f, x, y, context) or by_layer(f, x, context, name_round_trip) or _composition(f, x, y, context, back)
+    return found or next(_bounds(rows, wrong, _close(rows, wrong)), "")
+
+
+def _order(f: Any, x: np.ndarray, y: np.ndarray, context: Context) -> str:
+    turned_round = np.array(inverse(f, np.array(y[::-1]), None if context is None else np.array(context[::-1]))[0])[::-1]
+    return "" if _close(turned_round, x).all() else "right only with the same rows in the same order: rows depend on others"
+
+
+def _composition(f: Any, x: np.ndarray, y: np.ndarray, context: Context, back: np.ndarray) -> str:
+    """How the inverse puts together layers that each undo themselves."""
+    parts = list(layers(f))
+    if len(parts) < 2:
+        return ""
+    orders = {"takes the layers in forward's order": range(len(parts))}
+    orders |= {f"leaves out layer {k}": [i for i in reversed(range(len(parts))) if i != k] for k in range(len(parts))}
+    for said, order in orders.items():
+        at = y
+        for k in order:
+            at = np.asarray(inverse(parts[k], at, context)[0])
+        if at.shape == back.shape and _close(at, back).all():
+            return f"the inverse {said}"
+    return ""
 
 
 def _close(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -95,7 +120,6 @@ def _whole(f: Any, x: np.ndarray, y: np.ndarray, context: Context, back: np.ndar
 def _coordinates(x: np.ndarray, back: np.ndarray) -> Iterator[str]:
     """Causes that are seen coordinate by coordinate, of flattened rows."""
     size, off = x.shape[1], back - x
-    same = _close(x, back)
     if np.isfinite(back).all():
         order = [next((j for j in range(size) if _close(back[:, i], x[:, j]).all()), -1) for i in range(size)]
         if min(order) >= 0 and sorted(order) == list(range(size)) and size <= 64:
@@ -111,7 +135,6 @@ def _coordinates(x: np.ndarray, back: np.ndarray) -> Iterator[str]:
         if np.isfinite(ratio).all() and _close(back, ratio * x).all():
             each = f"{ratio[0]:.6g}" if _close(ratio, np.full_like(ratio, ratio[0])).all() else f"{ratio.tolist()}"
             yield f"a factor is applied on the way and not taken back: {each}"
-    yield from _bounds(x, back, same)
 
 
 def _bounds(x: np.ndarray, back: np.ndarray, same: np.ndarray) -> Iterator[str]:
@@ -149,6 +172,8 @@ def _context(f: Any, x: np.ndarray, y: np.ndarray, context: Context) -> str:
         made = np.asarray(forward(f, x, np.array(other))[0])
         if _close(np.asarray(inverse(f, made, context)[0]), x).all():
             return f"the inverse sees another context than forward: {said}"
+        if _close(np.asarray(inverse(f, y, np.array(other))[0]), x).all():
+            return f"forward sees another context than the inverse: {said}"
     return ""
 
 

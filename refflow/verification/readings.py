@@ -1,7 +1,7 @@
 """What a wrong log-determinant is instead: readings of it that fit log|det J| at all rows, the plainest first."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -102,17 +102,40 @@ def name_log_det(f: Any, x: np.ndarray, context: Context = None) -> str:
         return ""
     if np.isnan(known.claimed).any() and (np.linalg.det(known.jacobian) < 0.0)[np.isnan(known.claimed)].all():
         return "log_det is NaN where det J is negative: take its absolute value"
-    for said, predicted in _readings(f, known):
-        if known.fits(predicted):
-            constant = np.ptp(known.log_det) <= FITS * known.size.max() and "constant" not in said
-            return f"log_det {said}" + (" (it is the same at all rows, so that other causes fit as well)" if constant else "")
+    if said := _fitting(known, _plain(known)):
+        return said
+    if said := by_layer(f, known.x, known.context, name_log_det):
+        return said
+    if said := _fitting(known, _readings(f, known)):
+        return said
     error = np.abs(known.claimed - known.log_det)
     if (error <= 64.0 * unit(np.float32) * known.size).all() and error.max() > FITS * 1e-3:
         return "log_det has the digits of float32: something on the way is rounded to it"
     return ""
 
 
-def _readings(f: Any, known: Truth) -> Iterator[Reading]:
+def _fitting(known: Truth, readings: Iterator[Reading]) -> str:
+    """The first reading that predicts what was claimed."""
+    for said, predicted in readings:
+        if known.fits(predicted):
+            constant = np.ptp(known.log_det) <= FITS * known.size.max() and "constant" not in said
+            return f"log_det {said}" + (" (it is the same at all rows, so that other causes fit as well)" if constant else "")
+    return ""
+
+
+def by_layer(f: Any, x: np.ndarray, context: Context, name: Callable[..., str]) -> str:
+    """What `name` says of each layer that shows, at the rows that reach it: layers of which it says the same together."""
+    parts, found = list(layers(f)), dict[str, list[int]]()
+    for k, part in enumerate(parts if len(parts) > 1 else []):
+        if said := name(part, x, context):
+            found.setdefault(said, []).append(k)
+        x = np.asarray(forward(part, x, context)[0])
+    return "; ".join(
+        f"layer{'s' if len(k) > 1 else ''} {' and '.join(map(str, k))}: {said}" for said, k in found.items()
+    )
+
+
+def _plain(known: Truth) -> Iterator[Reading]:
     t, n = known.log_det, len(known.log_det)
     yield "is 0", 0.0 * t
     yield "has the wrong sign: it is that of the other direction", -t
@@ -128,6 +151,9 @@ def _readings(f: Any, known: Truth) -> Iterator[Reading]:
     yield "is that of the next row", np.roll(t, -1)
     yield "is that of the row before", np.roll(t, 1)
     yield "is that of the rows in reverse", t[::-1]
+
+
+def _readings(f: Any, known: Truth) -> Iterator[Reading]:
     yield from _diagonals(known)
     yield from _layers(f, known)
     yield from _offsets(known)
