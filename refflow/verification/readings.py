@@ -110,7 +110,7 @@ def name_log_det(f: Any, x: np.ndarray, context: Context = None) -> str:
         return said
     error = np.abs(known.claimed - known.log_det)
     if (error <= 64.0 * unit(np.float32) * known.size).all() and error.max() > FITS * 1e-3:
-        return "log_det has the digits of float32: something on the way is rounded to it"
+        return "log_det is off by no more than float32 rounds: is something on the way rounded to it?"
     return ""
 
 

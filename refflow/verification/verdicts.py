@@ -134,7 +134,7 @@ def judge(
         return Finding(law, "pass", usual, EXCESS, share, row)
     statistic, line = (usual, EXCESS) if usual > EXCESS else (peak, alone)
     gone = peak > alone if not elsewhere else _fault(measure, f, x, context, found, (i, j), wider)
-    if gone or not np.isfinite(peak):
+    if gone or not np.isfinite(found.error[i, j]):  # where kappa is 0, rho alone is infinite
         where = f"x = {row[0].tolist()}" + ("" if row[1] is None else f", context = {row[1].tolist()}")
         raise LawViolation(law, statistic if np.isfinite(peak) else peak, line, where, row, share)
     remark = f"{math.log10(statistic / line):.1f} digits lost beyond conditioning"
