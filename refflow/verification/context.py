@@ -34,7 +34,7 @@ def contexts_in_their_rows(target: Target, points: Points, f: Any, turned: Any) 
         for i in sorted({0, len(context) // 2, len(context) - 1}):
             alone = np.array(context)
             alone[i] = others[i]
-            expected = tuple(np.array(a) for a in before)
+            expected = np.array(before[0]), np.array(before[1])
             for a, b in zip(expected, after, strict=True):
                 a[i] = b[i]
             rho = excess(side, rows, context, expected, answer(alone)) if side is not None else _density(
@@ -107,7 +107,8 @@ def _read(
     if any(moves.values()) or _moved_otherwise(target, points):
         return Finding("contexts", "pass", largest, half(context.dtype))
     if _silent(target, points):
-        return Finding("contexts", "inconclusive", judged=0.0, remark="the context changes nothing; log_det is constant")
+        said = "the context changes nothing, and log_det is constant"
+        return Finding("contexts", "inconclusive", judged=0.0, remark=said)
     raise LawViolation("contexts", np.inf, 0.0, "any row: the context changes nothing")
 
 
@@ -119,7 +120,8 @@ def _should_move(name: str, target: Target, points: Points, others: np.ndarray, 
     """
     c = points.context
     assert c is not None
-    ways = {"forward": (target.inverse, target.forward, points.y), "the inverse": (target.forward, target.inverse, points.x)}
+    ahead, back = target.forward, target.inverse
+    ways = {"forward": (back, ahead, points.y), "the inverse": (ahead, back, points.x)}
     if name == "log_prob":
         encode, data = (target.inverse, points.y) if target.to_base == "inverse" else (target.forward, points.x)
         return encode is not None and bool(_apart(encode(data, c)[0], encode(data, others)[0]).any())
@@ -145,7 +147,8 @@ def _moved_otherwise(target: Target, points: Points) -> bool:
     for f, rows in ((target.forward, points.x), (target.inverse, points.y)):
         for factor in (0.5, 0.125, 0.0):
             try:
-                if f is not None and not _same(_pair(f(rows, c)), _pair(f(rows, np.asarray(factor * c, dtype=c.dtype)))):
+                other = np.asarray(factor * c, dtype=c.dtype)
+                if f is not None and not _same(_pair(f(rows, c)), _pair(f(rows, other))):
                     return True
             except TargetTimeout:
                 raise

@@ -72,13 +72,16 @@ def name_round_trip(f: Any, x: np.ndarray, context: Context = None) -> str:
     rows, wrong = (a.reshape(len(a), -1).astype(np.float64) for a in (x, back))
     for said in (*_whole(f, x, y, context, back), *_coordinates(rows, wrong)):
         return said
-    found = _context(f, x, y, context) or by_layer(f, x, context, name_round_trip) or _composition(f, x, y, context, back)
+    found = _context(f, x, y, context) or by_layer(f, x, context, name_round_trip)
+    found = found or _composition(f, x, y, context, back)
     return found or next(_bounds(rows, wrong, _close(rows, wrong)), "")
 
 
 def _order(f: Any, x: np.ndarray, y: np.ndarray, context: Context) -> str:
-    turned_round = np.array(inverse(f, np.array(y[::-1]), None if context is None else np.array(context[::-1]))[0])[::-1]
-    return "" if _close(turned_round, x).all() else "right only with the same rows in the same order: rows depend on others"
+    """Whether rows come back only in the order in which they went."""
+    back = np.array(inverse(f, np.array(y[::-1]), None if context is None else np.array(context[::-1]))[0])[::-1]
+    said = "right only with the same rows in the same order: rows depend on others"
+    return "" if _close(back, x).all() else said
 
 
 def _composition(f: Any, x: np.ndarray, y: np.ndarray, context: Context, back: np.ndarray) -> str:
@@ -112,7 +115,8 @@ def _whole(f: Any, x: np.ndarray, y: np.ndarray, context: Context, back: np.ndar
                         ("moved back by one", np.arange(len(x)) - 1)):  # fmt: skip
         if _close(back, x[order]).all():
             yield f"the rows of the batch come back {said}"
-    alone = np.concatenate([np.asarray(inverse(f, y[i : i + 1], taken(context, slice(i, i + 1)))[0]) for i in range(len(y))])
+    each = [slice(i, i + 1) for i in range(len(y))]
+    alone = np.concatenate([np.asarray(inverse(f, y[i], taken(context, i))[0]) for i in each])
     if alone.shape == x.shape and _close(alone, x).all():
         yield "one row at a time it is right: rows are mixed in a batch"
 

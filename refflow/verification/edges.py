@@ -18,6 +18,9 @@ from refflow.verification.verdicts import Finding, LawViolation, Measured, judge
 MARGIN = 8.0
 """How many times the largest change between neighbours beside a place the change at it may be."""
 
+STEADY = 0.25
+"""Where log_det changes by more over 32 neighbours, the map is nearly singular, and slopes rise beyond what floats show."""
+
 SUSPECTS = 16
 """How many places where something seems wrong are looked into, the worst first."""
 
@@ -65,7 +68,8 @@ def unbroken(
         for i, q in sorted(np.argwhere(ratio > 1.0).tolist(), key=lambda place: -ratio[*place])[:SUSPECTS]:
             k = int(np.clip(where[i, q], 1, 2 * CHAIN - 1))
             one = along.only(i)
-            if _explained(f, one, t[i, q, k - 1 : k + 2][None]) or _everywhere(f, one, t[i, q, CHAIN], ratio[i, q], domain):
+            known = _explained(f, one, t[i, q, k - 1 : k + 2][None])
+            if known or _everywhere(f, one, t[i, q, CHAIN], ratio[i, q], domain):
                 ratio[i, q] = 1.0
                 continue
             row, c = one.rows(t[i, q, where[i, q]].reshape(1, 1))
@@ -119,6 +123,8 @@ def _broken(y: np.ndarray, log_det: np.ndarray, dtype: Any) -> tuple[np.ndarray,
     good = np.isfinite(y).all(axis=3) & np.isfinite(log_det)
     sound = good[..., :side].all(axis=2) & good[..., -side:].all(axis=2)
     sound &= np.max(np.where(np.isfinite(y), np.abs(y), 0.0), axis=(2, 3)) < 1.0 / line  # larger numbers cancel
+    drift = [np.ptp(part, axis=2) for part in (log_det[..., :side], log_det[..., -side:])]
+    sound &= np.maximum(*drift) <= STEADY
     step = np.where(good[..., 1:] & good[..., :-1], step, 0.0)
     term = np.where(good, term, np.inf)
     ratio = np.maximum(np.pad(step, ((0, 0), (0, 0), (1, 0))), term)
@@ -137,8 +143,8 @@ def _beside(y: np.ndarray, side: int) -> np.ndarray:
 def edge_rows(
     f: Any, x: np.ndarray, context: Context, domain: Box | None, bulk: bool, count: int
 ) -> tuple[np.ndarray, Context]:
-    """Rows on, and one and two floats beside, the places of some lines, or near the ends of a box; and rows all of whose
-    coordinates are in the tails."""
+    """Rows on, and one and two floats beside, the places of some lines, or near the ends of a box; and rows with all
+    coordinates in the tails."""
     along = lines(x, context, count)
     at = places(f, along, domain, bulk)
     k = np.arange(len(along.j))[:, None] + np.arange(0, at.shape[1], 4)
@@ -153,7 +159,8 @@ def edge_rows(
         tails = np.array([-4.5, 4.5, -12.0, 12.0, 60.0], dtype=x.dtype)
         outside = np.repeat(tails, 2).reshape(-1, *(1,) * (x.ndim - 1)) * np.ones_like(x[:1])
         rows = np.concatenate([rows, outside])
-        c = None if c is None or context is None else np.concatenate([c, np.resize(context, (len(outside), context.shape[1]))])
+        if c is not None and context is not None:
+            c = np.concatenate([c, np.resize(context, (len(outside), context.shape[1]))])
     return rows, c
 
 
@@ -204,12 +211,13 @@ def one_sided_log_det(
     if bulk:
         at = at[:, ::5]
     room = ASIDE * np.maximum(1.0, np.abs(at))
-    t = np.concatenate([at - room, at + room, *([] if domain else [np.tile([s * b for s in (-1.0, 1.0) for b in FAR[:2]], (len(at), 1))])], axis=1)
-    if domain is not None:
+    t = np.concatenate([at - room, at + room], axis=1)
+    if domain is None:
+        tails = np.array([-FAR[1], -FAR[0], FAR[0], FAR[1]])
+        t = np.column_stack([t, np.tile(tails, (len(at), 1))])
+    else:
         width = np.min(np.abs(np.array(domain)[:, None, None] - at), axis=0)
-        t = t[:, :] * 1.0
-        keep = np.concatenate([2.0 * room < width, 2.0 * room < width], axis=1).all(axis=0)
-        t = t[:, keep]
+        t = t[:, np.tile((2.0 * room < width).all(axis=0), 2)]
     if not t.size:
         return Finding("one_sided_log_det", "inconclusive", judged=0.0)
     rows, c = along.rows(t)

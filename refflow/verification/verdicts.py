@@ -76,7 +76,9 @@ class Measured:
     def excess(self, dtype: Any) -> np.ndarray:
         """rho `(N, k)`: 0 where nothing is judged, infinite where an error is not a number."""
         with np.errstate(all="ignore"):
-            rho = self.error / (unit(dtype) * self.kappa)
+            row = np.maximum(self.kappa.max(axis=1, keepdims=True, initial=0.0), 1.0)
+            kappa = np.where(self.kappa == 0.0, row, self.kappa)  # both ends are 0: they tell nothing of the way
+            rho = self.error / (unit(dtype) * kappa)
         rho = np.where(self.error == 0.0, 0.0, np.where(np.isnan(self.error), np.inf, rho))
         return np.where(self.conclusive[:, None], rho, 0.0)
 
@@ -134,7 +136,7 @@ def judge(
         return Finding(law, "pass", usual, EXCESS, share, row)
     statistic, line = (usual, EXCESS) if usual > EXCESS else (peak, alone)
     gone = peak > alone if not elsewhere else _fault(measure, f, x, context, found, (i, j), wider)
-    if gone or not np.isfinite(found.error[i, j]):  # where kappa is 0, rho alone is infinite
+    if gone or not np.isfinite(peak):
         where = f"x = {row[0].tolist()}" + ("" if row[1] is None else f", context = {row[1].tolist()}")
         raise LawViolation(law, statistic if np.isfinite(peak) else peak, line, where, row, share)
     remark = f"{math.log10(statistic / line):.1f} digits lost beyond conditioning"
