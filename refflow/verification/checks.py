@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from refflow.verification import (
-    context,
     densities,
     determinants,
     edges,
@@ -24,10 +23,21 @@ from refflow.verification import (
     monotone,
     nonfinite,
     reach,
+    slopes,
     structure,
 )
-from refflow.verification.conditioning import forward, turned
-from refflow.verification.guard import TargetError
+from refflow.verification.asking import (
+    ahead,
+    arrays_kept,
+    boxed,
+    contexts,
+    declared_structure,
+    no_number,
+    no_staircase,
+    unbounded_only,
+    with_inverse,
+)
+from refflow.verification.conditioning import turned
 from refflow.verification.points import Points
 from refflow.verification.sampling import (
     sampled_density,
@@ -195,93 +205,6 @@ def of_data(ask: Callable[..., Finding], statistical: bool = False, **more: Any)
     return check
 
 
-def arrays_kept(run: Run) -> Finding:
-    """That of the function itself, without the copies of the guard, in one guarded call."""
-    f = run.raw.forward
-
-    def probe(x: np.ndarray, *c: np.ndarray) -> Finding:
-        return memory.arrays_kept(f, x, *c)  # type: ignore[arg-type]
-
-    try:
-        given = () if run.points.context is None else (run.points.context,)
-        return run.guard("forward", probe, run.points.x, *given)  # type: ignore[no-any-return]
-    except TargetError as error:
-        raise (error.__cause__ if isinstance(error.__cause__, LawViolation) else error) from None
-
-
-def boxed(ask: Callable[..., Finding], *names: str, lines: float = 1.0) -> Callable[[Run], Finding]:
-    """The check that asks a law at the points x, told of the target's boxes and of how many lines are affordable."""
-
-    def check(run: Run) -> Finding:
-        lots = {"quick": 4, "standard": 8, "deep": 32}[run.level.name]
-        known = {"domain": run.target.domain, "codomain": run.target.codomain, "bulk": run.target.bulk,
-                 "count": max(1, round(lines * lots))}  # fmt: skip
-        return ask(run.f, run.points.x, run.points.context, **{name: known[name] for name in names})
-
-    return check
-
-
-def with_inverse(check: Callable[[Run], Finding]) -> Callable[[Run], Finding]:
-    """The check where there is an inverse, inconclusive where not."""
-    return lambda run: check(run) if run.target.inverse is not None else Finding("", "skipped", judged=0.0)
-
-
-STAIRS = 32.0
-"""How many times a staircase must exceed what `laws.continuity` allows: that of float32 does 100 times, that of sound
-code with intermediates of 10^7, whose rounding its ends do not show, twice."""
-
-
-def no_staircase(run: Run) -> Finding:
-    """Continuity near a few rows, in float64: no step is taken in a narrower precision."""
-    if run.dtype != np.float64:
-        return Finding("continuity", "skipped", judged=0.0)
-    try:
-        return laws.continuity(run.f, run.points.x, run.points.context)
-    except LawViolation as violation:
-        if violation.statistic > STAIRS:
-            raise
-        return Finding("continuity", "lossy", violation.statistic, 1.0, remark="neighbours lie further apart than slopes say")
-
-
-def ahead(check: Callable[[Run], Finding]) -> Callable[[Run], Finding]:
-    """The check of forward, where there is one: what an inverse gives outside the image of forward is not judged."""
-    return lambda run: check(run) if run.target.forward is not None else Finding("", "skipped", judged=0.0)
-
-
-def unbounded_only(check: Callable[[Run], Finding]) -> Callable[[Run], Finding]:
-    """The check of maps from all of space onto all of space."""
-    return lambda run: (
-        Finding("", "skipped", judged=0.0, remark="for maps of all of space onto itself")
-        if run.target.domain or run.target.codomain or run.target.output_shape not in (None, run.target.event_shape)
-        else check(run)
-    )
-
-
-def declared_structure(run: Run) -> Finding:
-    """Independence by the target's mask, and by those of its layers where they show one; what passes through."""
-    found = [masks.passes_through(run.f, run.points.x, run.points.context)]
-    if run.target.structure is not None:
-        found.append(masks.independence(run.f, np.asarray(run.target.structure, dtype=bool), run.points.x,
-                                        run.points.context))  # fmt: skip
-    x = run.points.x
-    for part in run.target.layers:
-        if part.structure is not None:
-            found.append(masks.independence(part, np.asarray(part.structure, dtype=bool), x, run.points.context))
-        x = np.asarray(forward(part, x, run.points.context)[0])
-    return worst(found)
-
-
-def contexts(run: Run) -> Finding:
-    """That of all functions that take a context."""
-    return context.contexts_in_their_rows(run.target, run.points, run.f, turned(run.f))
-
-
-def no_number(run: Run) -> Finding:
-    """That of log_prob."""
-    data = run.turned() if run.target.to_base == "inverse" else run
-    return nonfinite.no_density_of_nan(data.target, data.points.x, data.points.context)
-
-
 def in_turns(*asks: Callable[..., Finding]) -> Callable[[Run], Finding]:
     """The check that asks laws of a target with all its sides, at a few rows of each."""
 
@@ -334,7 +257,8 @@ CHECKS: tuple[Check, ...] = (
           both(law(structure.row_independence), law(structure.batching)), needs=("forward|inverse",),
           after=("SH", "DE")),
     Check("ST", "y_i does not move with x_j where the mask says so, and what passes through is exact",
-          declared_structure, after=("SH", "DE"), hint="a mask, its order, or a connection past it"),
+          all_of(law(masks.passes_through), declared_structure), after=("SH", "DE"),
+          hint="a mask, its order, or a connection past it"),
     Check("CX", "context i changes row i and only row i, in all that reads it", contexts, needs=("context",),
           after=("SH", "DE"), hint="rows and contexts out of step, or a context that is not handed on"),
     Check("PR", "every precision computes the same numbers within its own rounding", both(law(laws.precision)),
@@ -360,7 +284,7 @@ CHECKS: tuple[Check, ...] = (
     Check("ED", "at bounds, knots, 0 and in the tails y is continuous, log_det right on each side, and g(f(x)) = x",
           all_of(ahead(boxed(reach.within, "domain", "codomain", "count")), both(
               boxed(edges.unbroken, "domain", "bulk", "count"),
-              boxed(edges.one_sided_log_det, "domain", "bulk", "count"),
+              boxed(slopes.one_sided_log_det, "domain", "bulk", "count"),
               with_inverse(boxed(edges.round_trip_at_edges, "domain", "bulk", "count")),
               no_staircase, boxed(reach.unbounded, "domain", "codomain", "bulk", "count"))),
           needs=("forward|inverse",), after=("SH", "DE"), hint="a bin search at its knots, a tail bound, a clamp"),

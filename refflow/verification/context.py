@@ -37,8 +37,10 @@ def contexts_in_their_rows(target: Target, points: Points, f: Any, turned: Any) 
             expected = np.array(before[0]), np.array(before[1])
             for a, b in zip(expected, after, strict=True):
                 a[i] = b[i]
-            rho = excess(side, rows, context, expected, answer(alone)) if side is not None else _density(
-                expected, answer(alone), rows
+            rho = (
+                excess(side, rows, context, expected, answer(alone))
+                if side is not None
+                else _density(expected, answer(alone), rows)
             )
             if side is not None and rho[i].max() > line:  # its own scales are those of its new context
                 rho[i] = excess(side, rows, alone, expected, answer(alone))[i]

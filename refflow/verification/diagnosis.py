@@ -1,6 +1,6 @@
 """Why a check failed: the likeliest cause, as a sentence, where one fits all rows to rounding. Else nothing is said."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,8 @@ import numpy as np
 from refflow.errors import RefflowError
 from refflow.verification.comparison import Context, taken
 from refflow.verification.conditioning import forward, inverse, layers, turned, unit
-from refflow.verification.readings import by_layer, name_convention, name_log_det
+from refflow.verification.conventions import name_convention
+from refflow.verification.readings import by_layer, name_log_det
 from refflow.verification.verdicts import LawViolation
 
 CLOSE = 1e-6
@@ -89,7 +90,7 @@ def _composition(f: Any, x: np.ndarray, y: np.ndarray, context: Context, back: n
     parts = list(layers(f))
     if len(parts) < 2:
         return ""
-    orders = {"takes the layers in forward's order": range(len(parts))}
+    orders: dict[str, Sequence[int]] = {"takes the layers in forward's order": range(len(parts))}
     orders |= {f"leaves out layer {k}": [i for i in reversed(range(len(parts))) if i != k] for k in range(len(parts))}
     for said, order in orders.items():
         at = y

@@ -226,8 +226,8 @@ def _ask(check: Check, run: Run, before: Mapping[str, Outcome]) -> Outcome:
         status, said = _weighed(run, violation)
         return outcome(
             status, f"{said}at {_sided(violation.worst, worst)}", statistic=violation.statistic,
-            tolerance=violation.tolerance, judged=violation.judged, worst_input=worst, hint=_cause(check, run, violation),
-            seconds=time.monotonic() - started,
+            tolerance=violation.tolerance, judged=violation.judged, worst_input=worst,
+            hint=_cause(check, run, violation), seconds=time.monotonic() - started,
         )  # fmt: skip
     except OutOfBudget:
         return outcome("inconclusive", f"{run.level.budget:g} s were not enough", seconds=time.monotonic() - started)

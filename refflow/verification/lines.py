@@ -58,7 +58,7 @@ class Lines:
 
 
 def lines(x: np.ndarray, context: Context, count: int, points: int = 400) -> Lines:
-    """At most `count` lines through different rows and along different coordinates, `points` of which are affordable."""
+    """At most `count` lines through different rows along different coordinates, so few that `points` on each fit."""
     size = x[0].size
     count = max(1, min(count, len(x) * size, NUMBERS // (points * size)))
     i, k = np.arange(count) % len(x), np.arange(count)

@@ -27,7 +27,8 @@ def independence(f: Any, structure: np.ndarray, x: np.ndarray, context: Context 
     before, after = forward(f, x[tiled], c), forward(f, changed, c)
     size = len(columns(before)[0]) - 1
     if structure.shape != (size, x[0].size):
-        raise LawViolation("independence", np.inf, 0.0, f"structure of shape {structure.shape}, y has {size} coordinates")
+        where = f"structure of shape {structure.shape}: y has {size} coordinates"
+        raise LawViolation("independence", np.inf, 0.0, where)
     free = ~structure[:, index].T
     unjudged = columns(after)
     unjudged[:, :-1] = np.where(free, unjudged[:, :-1], columns(before)[:, :-1])
@@ -78,7 +79,7 @@ def passes_through(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     pairs = [(i, j) for i in range(image.shape[1]) for j in range(rows.shape[1])
              if rows.shape[1] <= COLUMNS and np.array_equal(image[:, i], rows[:, j])]  # fmt: skip
     if not pairs:
-        return Finding("passes_through", "skipped", judged=0.0, remark="no mask is declared, and nothing passes through")
+        return Finding("passes_through", "skipped", judged=0.0, remark="no mask is declared, nothing passes through")
     shift = 1.0 + np.random.default_rng(0).uniform(0.25, 0.75, rows.shape) * 2.0**-23
     near = np.asarray(rows * shift, dtype=x.dtype)
     image = np.asarray(forward(f, near.reshape(x.shape), context)[0]).reshape(len(x), -1)

@@ -108,7 +108,8 @@ def inverse_first(target: Target, x: np.ndarray, context: Context = None) -> Fin
     given = () if context is None else (context,)
     y = np.asarray(target.forward(x, *given)[0])
     new = target.fresh()
-    assert new.forward is not None and new.inverse is not None
+    assert new.forward is not None
+    assert new.inverse is not None
     first: Outputs = new.inverse(y, *given)
     new.forward(x, *given)
     rho = excess(target.turned(), y, context, first, new.inverse(y, *given))

@@ -23,7 +23,8 @@ def pairs(moves: np.ndarray) -> list[tuple[int, int]]:
     Rows of the influence `(M, D)` with a single coordinate left are taken off, with that coordinate, until none is:
     all of a triangular matrix, whatever its order; none of a full one.
     """
-    left, found = moves.copy(), []
+    left = moves.copy()
+    found: list[tuple[int, int]] = []
     while True:
         single = np.flatnonzero(left.sum(axis=1) == 1)
         if not len(single):
@@ -47,9 +48,7 @@ def _grid(domain: Box | None, dtype: Any) -> np.ndarray:
 
 
 @np.errstate(all="ignore")
-def monotone(
-    f: Any, x: np.ndarray, context: Context = None, domain: Box | None = None, count: int = 8
-) -> Finding:
+def monotone(f: Any, x: np.ndarray, context: Context = None, domain: Box | None = None, count: int = 8) -> Finding:
     """y_i is monotone in x_j along coordinate lines, for the pairs (i, j) of a triangular map.
 
     Ties are rounding, and so are steps back that leave half of all digits: at most sqrt(u) of the values and of what
@@ -61,8 +60,8 @@ def monotone(
     t = _grid(domain, x.dtype)
     along = lines(x, context, 1, points=len(t) * count)
     found = [found[k] for k in np.unique(np.linspace(0, len(found) - 1, count).astype(int))]
-    along = Lines(np.repeat(along.x, len(found), axis=0), None if context is None else np.repeat(along.context, len(found), axis=0),  # type: ignore[arg-type]
-                  np.array([j for _, j in found]))  # fmt: skip
+    alike = along.only(np.zeros(len(found), dtype=int))
+    along = Lines(alike.x, alike.context, np.array([j for _, j in found]))
     y = along.values(f, np.tile(t, (len(found), 1)))[0].astype(np.float64)
     largest = 0.0
     for k, (i, j) in enumerate(found):

@@ -60,7 +60,8 @@ def truth(f: Any, x: np.ndarray, context: Context = None) -> Truth | None:
     fine, coarse = (_central(f, x, context, factor * h) for factor in (1.0, 2.0))
     if fine.shape[1] != fine.shape[2] or fine.dtype != np.float64:
         return None
-    spread = np.abs(fine - coarse) + 4.0 * unit(np.float64) * np.abs(fine).max(axis=(1, 2), keepdims=True) / h[:, None, :]
+    rounding = 4.0 * unit(np.float64) * np.abs(fine).max(axis=(1, 2), keepdims=True) / h[:, None, :]
+    spread = np.abs(fine - coarse) + rounding
     if takes_complex(f, x[:1], taken(context, slice(1))):
         step = _complex(f, x, context)
         if (np.abs(step - fine) <= SAFETY * spread + 1e-6 * np.abs(fine)).all():
@@ -99,7 +100,7 @@ def _moved(f: Any, x: np.ndarray, context: Context, h: np.ndarray) -> np.ndarray
 def name_log_det(f: Any, x: np.ndarray, context: Context = None) -> str:
     """What the log-determinant of f is, if it is not that of f; empty if it is, or if nothing fits."""
     known = truth(f, x, context)
-    if known is None or known.claimed.shape != known.log_det.shape :
+    if known is None or known.claimed.shape != known.log_det.shape:
         return ""
     if known.fits(known.log_det):
         off = np.abs(known.claimed - known.log_det).max()
@@ -129,7 +130,7 @@ def _fitting(known: Truth, readings: Iterator[Reading]) -> str:
 
 
 def by_layer(f: Any, x: np.ndarray, context: Context, name: Callable[..., str]) -> str:
-    """What `name` says of each layer that shows, at the rows that reach it; those of which it says the same together."""
+    """What `name` says of each layer that shows, at the rows that reach it; the same of several layers once."""
     parts, found = list(layers(f)), dict[str, list[int]]()
     for k, part in enumerate(parts if len(parts) > 1 else []):
         if said := name(part, x, context):
@@ -234,42 +235,3 @@ def _other_points(f: Any, known: Truth) -> Iterator[Reading]:
             if there is not None and len(there.log_det) == len(known.log_det):
                 yield f"is log|det J| at {said}, not at x", there.log_det
                 yield f"is -log|det J| at {said}, not at x", -there.log_det
-
-
-def name_convention(f: Any, x: np.ndarray, context: Context = None) -> str:
-    """Which reading of log_det, direction x reduction x kept axes, fits the Jacobian, where its shape does not."""
-    known = truth(f, x, context)
-    if known is None:
-        return ""
-    claimed, n = known.claimed, len(known.log_det)
-    if claimed.shape == (n,):
-        return ""
-    found = []
-    for said, read in _reductions(claimed, n, known.x.shape[1:]):
-        for side, sign in (("", 1.0), (", negated: it is that of the other direction", -1.0)):
-            if known.fits(sign * known.log_det, read):
-                found.append(said + side)
-    shape = f"log_det has the shape {claimed.shape} for {n} rows"
-    if not found:
-        return f"{shape}, and no reading of it (a sum, a mean, an axis too much, the other direction) fits the Jacobian"
-    return f"{shape}; the reading that fits the Jacobian is {found[0]}. Nothing is guessed: return it as ({n},)"
-
-
-def _reductions(claimed: np.ndarray, n: int, event: tuple[int, ...]) -> Iterator[tuple[str, np.ndarray]]:
-    size = int(np.prod(event))
-    if claimed.size == 1:
-        one = np.full(n, float(claimed.ravel()[0]))
-        yield "one number for all rows: repeat it for each", one
-        yield f"one number, the mean over coordinates: {size} times it at each row", size * one
-    elif claimed.size == n:
-        yield "one number a row, with an axis too much", claimed.reshape(n)
-    elif claimed.shape[:1] == (n,):
-        rest = claimed.reshape(n, -1)
-        yield "its sum over all axes but the first", rest.sum(axis=1)
-        yield "its mean over all axes but the first", rest.mean(axis=1)
-        yield "its first number in each row", rest[:, 0]
-        yield f"{size} times its mean over all axes but the first", size * rest.mean(axis=1)
-    elif claimed.size % n == 0:
-        yield "its sum over runs of one row's numbers", claimed.reshape(n, -1).sum(axis=1)
-
-
