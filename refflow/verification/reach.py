@@ -61,8 +61,8 @@ def unbounded(
     """Value and log_det are numbers up to |x| = 10^6, unless they grow out of the range of floats.
 
     Where a line meets something that is not finite, the last point before it is looked for: there a value or log_det
-    of a fourth of the exponents that floats have, in any layer that shows, is growth; small ones are a fault, if slopes are
-    not so steep that first-order theory fails.
+    of a fourth of the exponents that floats have, in any layer that shows, is growth; small ones are a fault, if slopes
+    are not so steep that first-order theory fails.
     """
     along = lines(x, context, count)
     out = np.array([1.0, 2.5, 7.0, 20.0, *FAR])
