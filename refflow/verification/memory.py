@@ -72,7 +72,7 @@ def no_stale_answers(f: Any, x: np.ndarray, context: Context = None) -> Finding:
 def no_remembered_inverse(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     """g one unit in the last place beside f(x) is near x, and its log_det near that at x with the other sign.
 
-    No cache has seen that point, not even one keyed by the bytes of a row. Beside a kink log_det may jump: rows where
+    No cache has seen that point, not even one keyed by the bytes of a row. What is lost at f(x) itself is granted. Beside a kink log_det may jump: rows where
     it does are not judged.
     """
 
@@ -82,9 +82,15 @@ def no_remembered_inverse(f: Any, x: np.ndarray, context: Context = None) -> Fin
         beside = np.where(y == 0.0, y, np.nextafter(y, np.asarray(np.inf, dtype=y.dtype)))
         back, back_log_det = inverse(f, beside, context)
         scales = conditions(f, x, context)
-        error = np.abs(columns((back, np.asarray(log_det) + np.asarray(back_log_det))) - columns((x, 0.0 * log_det)))
-        kappa = np.column_stack([scales.round_trip, scales.antisymmetry])
-        return Measured(error.astype(np.float64), kappa, scales.conclusive(x.dtype) & smooth(f, x, context))
+        there = inverse(f, y, context)
+        zero = columns((x, 0.0 * log_det))
+        error, seen = (
+            np.abs(columns((b, np.asarray(log_det) + np.asarray(term))) - zero).astype(np.float64)
+            for b, term in ((back, back_log_det), there)
+        )
+        granted = np.max(np.where(np.isfinite(seen), seen, 0.0), axis=1, keepdims=True) / unit(x.dtype)
+        kappa = np.column_stack([scales.round_trip, scales.antisymmetry]) + granted
+        return Measured(error, kappa, scales.conclusive(x.dtype) & smooth(f, x, context))
 
     return judge("no_remembered_inverse", measure, f, x, context)
 
