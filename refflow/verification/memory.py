@@ -72,8 +72,8 @@ def no_stale_answers(f: Any, x: np.ndarray, context: Context = None) -> Finding:
 def no_remembered_inverse(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     """g one unit in the last place beside f(x) is near x, and its log_det near that at x with the other sign.
 
-    No cache has seen that point, not even one keyed by the bytes of a row. What is lost at f(x) itself is granted. Beside a kink log_det may jump: rows where
-    it does are not judged.
+    No cache has seen that point, not even one keyed by the bytes of a row. What is lost at f(x) itself is granted.
+    Beside a kink log_det may jump: rows where it does are not judged.
     """
 
     def measure(f: Any, x: np.ndarray, context: Context) -> Measured:
