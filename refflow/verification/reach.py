@@ -129,7 +129,9 @@ def _breaks_off(f: Any, along: Lines, good: np.ndarray, bad: np.ndarray, codomai
         y, log_det = forward(layer, x, context)
         size = np.maximum(size, np.log(np.maximum(1.0, np.abs(y.reshape(len(y), -1)).max(axis=1))))
         size, x = np.maximum(size, np.where(lost, log_det, np.abs(log_det))), y
-    scale = conditions(f, rows, c).value / np.maximum(1.0, np.abs(along.values(f, good[:, None])[0][:, 0]))
+    inner = 0.98 * good[:, None]  # differences must not cross the place
+    y = np.abs(along.values(f, inner)[0][:, 0])
+    scale = conditions(f, along.rows(inner.astype(rows.dtype))[0], c).value / np.maximum(1.0, y)
     small = (size < exponent) & (unit(rows.dtype) * scale.max(axis=1) <= LINEAR)
     if small.any():
         row = int(np.argmax(small))
