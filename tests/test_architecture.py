@@ -15,8 +15,8 @@ ROOT = Path(refflow.__file__).parent
 ROOMS = (
     "errors", "arrays", "modules", "conditioners", "masked", "bijections", "convolutions", "distributions",
     "preprocessing", "flow", "recipes", "verification", "selftest", "specs", "strategies", "data", "observations",
-    "scoring", "certified", "lazy", "pytrees", "backends", "storage", "files", "training", "baselines", "tables", "streams",
-    "pictures", "progress", "tasks", "jobs", "cli", "__main__",
+    "scoring", "certified", "lazy", "pytrees", "backends", "storage", "files", "training", "baselines", "tables",
+    "streams", "pictures", "progress", "tasks", "jobs", "cli", "__main__",
 )  # fmt: skip
 """From the ground up: a room imports only from rooms before it."""
 

@@ -10,7 +10,33 @@ from typing import Any
 
 import numpy as np
 
-from refflow.verification import densities, determinants, gradients, history, laws, masses, structure
+from refflow.verification import (
+    densities,
+    determinants,
+    edges,
+    gradients,
+    history,
+    laws,
+    masks,
+    masses,
+    memory,
+    monotone,
+    nonfinite,
+    reach,
+    slopes,
+    structure,
+)
+from refflow.verification.asking import (
+    ahead,
+    arrays_kept,
+    boxed,
+    contexts,
+    declared_structure,
+    no_number,
+    no_staircase,
+    unbounded_only,
+    with_inverse,
+)
 from refflow.verification.conditioning import takes, turned
 from refflow.verification.points import Points
 from refflow.verification.sampling import (
@@ -129,7 +155,8 @@ def both(*checks: Callable[[Run], Finding]) -> Callable[[Run], Finding]:
 
     def check(run: Run) -> Finding:
         sides = [side for side in (run, run.turned()) if side.target.forward is not None]
-        return worst([_named(ask, side, i) for i, side in enumerate(sides) for ask in checks])
+        found = [_named(ask, side, i) for i, side in enumerate(sides) for ask in checks]
+        return worst(found) if found else Finding("", "skipped", judged=0.0)
 
     return check
 
@@ -224,6 +251,8 @@ CHECKS: tuple[Check, ...] = (
     Check("DT", "value and log_det keep the precision of x", both(law(structure.dtypes)), needs=("forward|inverse",),
           hint="return both in the precision of x; or say dtype='float64' if it is made for one precision"),
     Check("DE", "the same bits again", both(law(structure.repeatable)), needs=("forward|inverse",)),
+    Check("AL", "nothing of the caller's is written to, and results stay as they are", both(arrays_kept),
+          needs=("forward|inverse",), hint="an in-place operation, or an array that is kept between calls"),
     Check("RT1", "g(f(x)) = x", law(laws.round_trip), needs=("forward", "inverse"), after=("SH", "DE")),
     Check("RT2", "f(g(y)) = y, y drawn independently", inverse(law(laws.round_trip)),
           needs=("forward", "inverse"), after=("SH", "DE")),
@@ -232,13 +261,20 @@ CHECKS: tuple[Check, ...] = (
     Check("LD1", "log_det of f = log|det df/dx|", exact_log_det, after=("SH", "DE"), precisions="widest"),
     Check("LD2", "log_det of g = log|det dg/dy|", inverse(exact_log_det), needs=("inverse",), after=("SH", "DE"),
           precisions="widest"),
+    Check("CA", "no answer is one to another question: other orders, other memory, one unit beside, inverse first",
+          all_of(both(law(memory.no_stale_answers)), with_inverse(both(law(memory.no_remembered_inverse))),
+                 lambda run: memory.inverse_first(run.target, run.points.x, run.points.context)),
+          needs=("forward|inverse",), after=("SH", "DE", "RT1", "LD3"), hint="a cache that answers for the map"),
     Check("CH", "the parts, one after the other, are the whole; their log_dets add up", law(laws.chain_additivity),
           needs=("layers",), after=("SH", "DE")),
     Check("BI", "a row does not depend on the other rows of its batch",
           both(law(structure.row_independence), law(structure.batching)), needs=("forward|inverse",),
           after=("SH", "DE")),
-    Check("NF", "a NaN stays in its row and is never made a number", both(law(structure.nan_stays)),
-          needs=("forward|inverse",), after=("SH",)),
+    Check("ST", "y_i does not move with x_j where the mask says so, and what passes through is exact",
+          all_of(law(masks.passes_through), declared_structure), after=("SH", "DE"),
+          hint="a mask, its order, or a connection past it"),
+    Check("CX", "context i changes row i and only row i, in all that reads it", contexts, needs=("context",),
+          after=("SH", "DE"), hint="rows and contexts out of step, or a context that is not handed on"),
     Check("PR", "every precision computes the same numbers within its own rounding", both(across_precisions),
           needs=("forward|inverse",), after=("SH", "DE")),
     Check("ME", "an answer depends neither on what was asked before nor on parameters of before",
@@ -256,5 +292,22 @@ CHECKS: tuple[Check, ...] = (
           needs=("sample|sample_and_log_prob",), after=("SH", "DE")),
     Check("SN", "samples obey Stein's identity of log_prob, with finite shifts", of_data(stein, True),
           needs=("log_prob", "sample"), after=("SH", "DE"), level="standard", precisions="widest"),
+    Check("MO", "y rises or falls throughout along a line, and det J has one sign",
+          both(boxed(monotone.monotone, "domain", "count"), law(monotone.oriented)), needs=("forward|inverse",),
+          after=("SH", "DE"), hint="a slope that may be negative, or widths that may be", precisions="widest"),
+    Check("ED", "at bounds, knots, 0 and in the tails y is continuous, log_det right on each side, and g(f(x)) = x",
+          all_of(ahead(boxed(reach.within, "domain", "codomain", "count")), both(
+              boxed(edges.unbroken, "domain", "bulk", "count"),
+              boxed(slopes.one_sided_log_det, "domain", "bulk", "count"),
+              with_inverse(boxed(edges.round_trip_at_edges, "domain", "bulk", "count")),
+              no_staircase, boxed(reach.unbounded, "domain", "codomain", "bulk", "count"))),
+          needs=("forward|inverse",), after=("SH", "DE", "RT1", "RT2", "LD1", "LD2"),
+          hint="a bin search at its knots, a tail bound, a clamp"),
+    Check("ON", "maps of all of space reach all of it: nothing saturates or is clamped",
+          both(unbounded_only(boxed(reach.escapes, "count")), with_inverse(unbounded_only(law(laws.onto)))),
+          needs=("forward|inverse",), after=("SH", "DE", "RT1", "RT2"), hint="a clamp, or a curve that levels off"),
+    Check("NF", "NaN and infinity stay in their row and are never made a number",
+          all_of(both(law(structure.nan_stays), boxed(nonfinite.not_finite_stays, "domain", "codomain")), no_number),
+          needs=("forward|inverse|log_prob",), after=("SH",), hint="nan_to_num, a clamp, or a branch for NaN"),
 )  # fmt: skip
 """In the order asked: the plainest fault is named first."""

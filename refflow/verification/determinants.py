@@ -29,7 +29,7 @@ def log_det_complex_step(f: Any, x: np.ndarray, context: Context = None) -> Find
     For code that is not analytic on complex numbers (`numpy.abs`), the ladder overrules it.
     """
     f, x, context = _in_float64(f, x, context)
-    if not _takes_complex(f, x[:1], None if context is None else context[:1]):
+    if not takes_complex(f, x[:1], None if context is None else context[:1]):
         return Finding("log_det_complex_step", "inconclusive", judged=0.0)
     return _exact("log_det_complex_step", _by_complex_step, f, x, context)
 
@@ -174,7 +174,7 @@ def _elimination(matrix: np.ndarray) -> np.ndarray:
     return np.asarray(len(matrix) * (p @ (np.abs(lower) @ np.abs(upper))))
 
 
-def _takes_complex(f: Any, x: np.ndarray, context: Context) -> bool:
+def takes_complex(f: Any, x: np.ndarray, context: Context) -> bool:
     """Whether f computes with complex numbers, and does not refuse them or drop their imaginary parts."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

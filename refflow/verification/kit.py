@@ -13,6 +13,7 @@ from refflow.verification import evidence
 from refflow.verification.adapters import recognise
 from refflow.verification.checks import CHECKS, LEVELS, Check, Level, Run
 from refflow.verification.conditioning import guarding, remembered
+from refflow.verification.diagnosis import diagnose
 from refflow.verification.guard import Guard, OutOfBudget, TargetError, TargetTimeout, guarded
 from refflow.verification.points import Points, completed
 from refflow.verification.points import points as drawn
@@ -228,8 +229,8 @@ def _ask(check: Check, run: Run, before: Mapping[str, Outcome]) -> Outcome:
         status, said = _weighed(run, violation)
         return outcome(
             status, f"{said}at {_sided(violation.worst, worst)}", statistic=violation.statistic,
-            tolerance=violation.tolerance, judged=violation.judged, worst_input=worst, hint=check.hint,
-            seconds=time.monotonic() - started,
+            tolerance=violation.tolerance, judged=violation.judged, worst_input=worst,
+            hint=_cause(check, run, violation), seconds=time.monotonic() - started,
         )  # fmt: skip
     except OutOfBudget:
         return outcome("inconclusive", f"{run.level.budget:g} s were not enough", seconds=time.monotonic() - started)
@@ -249,6 +250,16 @@ def _of_mode(run: Run, outcome: Outcome) -> Outcome:
         return outcome
     said = f"in {run.variant} mode, which need not be a density: {outcome.explanation}"
     return replace(outcome, status="warn", explanation=said)
+
+
+def _cause(check: Check, run: Run, violation: LawViolation) -> str:
+    """What the diagnosis makes of a failure, else the check's own hint."""
+    with warnings.catch_warnings(), run.guard.budget(run.level.budget):
+        warnings.simplefilter("ignore")
+        try:
+            return diagnose(check.id, run, violation) or check.hint
+        except Exception:  # a diagnosis must not cost the report: the target may hang or raise in it
+            return check.hint
 
 
 def _weighed(run: Run, violation: LawViolation) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from refflow.bijections import Bijection, Chain, Inverse
+from refflow.modules import Module
 from refflow.verification.conditioning import (
     cast,
     conditions,
@@ -159,14 +160,17 @@ def onto(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     as far out.
 
     For maps that claim R^D as their range; a saturating map or a clamp fails it. Rows are judged where first-order
-    theory holds, and where the inverse is not finite or its Jacobian singular, unless scales overflow there.
+    theory holds, and, of our own maps, where the inverse is not finite or its Jacobian singular, unless scales overflow
+    there: in other code something may overflow on the way. (`reach.escapes` sees saturation from the other side.)
     """
+    ours = isinstance(f, Module)
 
     def measure(f: Any, y: np.ndarray, context: Context) -> Measured:
         back, log_det = inverse(f, y, context)
         scales = conditions(turned(f), y, context)
         error = np.abs(_wide(forward(f, back, context)[0]) - _wide(y))
         broken = ~np.isfinite(_wide(back)).all(axis=1) | ~np.isfinite(scales.round_trip).all(axis=1)
+        broken &= ours
         overflow = np.abs(_wide(log_det)) > 0.5 * float(np.log(np.finfo(y.dtype).max))
         kappa = np.where(broken[:, None], 1.0 + np.abs(_wide(y)), scales.round_trip)
         return Measured(error, kappa, (scales.conclusive(y.dtype) | broken) & ~overflow)

@@ -27,9 +27,6 @@ import numpy as np
 from refflow.modules import Module
 from refflow.verification.conditioning import Conditions, cast, takes, unit
 
-TINY = 1e-200
-"""In place of a scale that is 0: an error there is large beyond measure, yet for the arbiter to judge."""
-
 EXCESS = 16.0
 """The largest rho that passes."""
 
@@ -79,7 +76,9 @@ class Measured:
     def excess(self, dtype: Any) -> np.ndarray:
         """rho `(N, k)`: 0 where nothing is judged, infinite where an error is not a number."""
         with np.errstate(all="ignore"):
-            rho = self.error / (unit(dtype) * np.where(self.kappa == 0.0, TINY, self.kappa))
+            row = np.maximum(self.kappa.max(axis=1, keepdims=True, initial=0.0), 1.0)
+            kappa = np.where(self.kappa == 0.0, row, self.kappa)  # both ends are 0: they tell nothing of the way
+            rho = self.error / (unit(dtype) * kappa)
         rho = np.where(self.error == 0.0, 0.0, np.where(np.isnan(self.error), np.inf, rho))
         return np.where(self.conclusive[:, None], rho, 0.0)
 

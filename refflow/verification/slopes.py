@@ -1,0 +1,91 @@
+"""The law of log-determinants beside edges: right on each side, whatever happens between."""
+
+from typing import Any
+
+import numpy as np
+
+from refflow.verification.comparison import Context
+from refflow.verification.conditioning import conditions, forward, unit
+from refflow.verification.edges import places
+from refflow.verification.jacobians import SAFETY
+from refflow.verification.lines import FAR, lines
+from refflow.verification.targets import Box
+from refflow.verification.verdicts import Finding, LawViolation
+
+KINKED = 0.01
+"""Where log_det changes by more over a step of differences, they cross an edge: in smooth maps it is 2^-16 a slope."""
+
+ASIDE = 2.0**-12
+"""How far beside an edge one-sided derivatives are taken, relative to max(1, |x|): steps are 2^-17."""
+
+
+@np.errstate(all="ignore")
+def one_sided_log_det(
+    f: Any, x: np.ndarray, context: Context = None, domain: Box | None = None, bulk: bool = False, count: int = 8
+) -> Finding:
+    """log_det = log|det J| a little to each side of every place, with J by differences that do not cross it.
+
+    J is taken with two steps; where they differ much, as beside another kink, nothing is judged. Float64 only.
+    """
+    if x.dtype != np.float64:
+        return Finding("one_sided_log_det", "inconclusive", judged=0.0)
+    along = lines(x, context, count)
+    at = places(f, along, domain, bulk)
+    if bulk:
+        at = at[:, ::5]
+    room = ASIDE * np.maximum(1.0, np.abs(at))
+    t = np.concatenate([at - room, at + room], axis=1)
+    if domain is None:
+        tails = np.array([-FAR[1], -FAR[0], FAR[0], FAR[1]])
+        t = np.column_stack([t, np.tile(tails, (len(at), 1))])
+    else:
+        width = np.min(np.abs(np.array(domain)[:, None, None] - at), axis=0)
+        t = t[:, np.tile((2.0 * room < width).all(axis=0), 2)]
+    if not t.size:
+        return Finding("one_sided_log_det", "inconclusive", judged=0.0)
+    rows, c = along.rows(t)
+    _, log_det = along.values(f, t)
+    fine, spread = _log_abs_det(f, rows, c)  # not known where log_det jumps between the ends of a step
+    error, allowed = np.abs(log_det.ravel() - fine), 1e-3 + SAFETY * spread
+    judged = np.isfinite(error) & (SAFETY * spread <= 0.1) & conditions(f, rows, c).conclusive(x.dtype)
+    if not judged.any():
+        return Finding("one_sided_log_det", "inconclusive", judged=0.0)
+    ratio = np.where(judged, error / allowed, 0.0)
+    worst, share = int(np.argmax(ratio)), float(np.mean(judged))
+    row = rows[worst], None if c is None else c[worst]
+    if ratio[worst] > 1.0:
+        where = f"x = {rows[worst].tolist()}: log_det {log_det.ravel()[worst]:.6g}, by differences {fine[worst]:.6g}"
+        raise LawViolation("one_sided_log_det", float(ratio[worst]), 1.0, where, row, share)
+    return Finding("one_sided_log_det", "pass", float(ratio[worst]), 1.0, share, row)
+
+
+def _log_abs_det(f: Any, x: np.ndarray, context: Context) -> tuple[np.ndarray, np.ndarray]:
+    """log|det J| of every row by central differences, and to first order its error, sum_ij |J^-1|_ij E_ji: E is what
+    the step 2^-17 max(1, |x|) and its double disagree by, plus rounding."""
+    n, size = x.shape[0], x[0].size
+    h = 2.0**-17 * np.maximum(1.0, np.abs(x.reshape(n, size)))
+    (fine, one), (coarse, other) = (_central(f, x, context, factor * h) for factor in (1.0, 2.0))
+    value, error = np.full(n, np.nan), np.full(n, np.inf)
+    usable = np.isfinite(fine).all(axis=(1, 2)) & np.isfinite(coarse).all(axis=(1, 2))
+    usable &= fine.shape[1] == fine.shape[2]
+    usable &= np.maximum(one, other) <= KINKED
+    value[usable] = np.linalg.slogdet(fine[usable])[1]
+    usable &= np.isfinite(value)
+    rounding = unit(np.float64) * conditions(f, x, context).value[:, :, None] / h[:, None, :]
+    spread = np.abs(fine - coarse) + rounding + 1e-9 * np.abs(fine)
+    inverses = np.abs(np.linalg.inv(fine[usable]))
+    error[usable] = np.einsum("nij,nji->n", inverses, spread[usable])
+    return value, error
+
+
+def _central(f: Any, x: np.ndarray, context: Context, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """J `(N, M, D)` by central differences with steps h `(N, D)`, and how much log_det changes over a step `(N,)`."""
+    n, size = h.shape
+    repeated = None if context is None else np.repeat(context, size, axis=0)
+    ends = []
+    for sign in (1.0, -1.0):
+        moved = x.reshape(n, 1, size) + sign * h[:, :, None] * np.eye(size)
+        y, log_det = forward(f, moved.reshape(n * size, *x.shape[1:]), repeated)
+        ends.append((np.asarray(y).reshape(n, size, -1), np.broadcast_to(log_det, (n * size,)).reshape(n, size)))
+    (up, a), (down, b) = ends
+    return np.asarray(np.swapaxes((up - down) / (2.0 * h[:, :, None]), 1, 2)), np.asarray(np.abs(a - b).max(axis=1))
