@@ -34,6 +34,7 @@ from refflow.bijections import Bijection, Chain, Frozen, Inverse
 from refflow.modules import Module, field_names, map_arrays, map_modules, replace
 from refflow.verification.guard import Guard, OutOfBudget
 from refflow.verification.jacobians import STEP, steps
+from refflow.verification.limits import require_jacobian
 from refflow.verification.targets import Target
 
 T = TypeVar("T")
@@ -196,6 +197,7 @@ def known(key: Any, f: Any, compute: Callable[[], Any]) -> Any:
 
 
 def _conditions(f: Any, x: np.ndarray, context: np.ndarray | None) -> Conditions:
+    require_jacobian(x[0].size)
     x = x.astype(np.float64)
     context = None if context is None else context.astype(np.float64)
     n = x.shape[0]
@@ -285,6 +287,7 @@ def derivatives(layer: Any, x: np.ndarray, context: np.ndarray | None) -> tuple[
     """J `(N, D, D)` and grad l `(N, D)`: by the complex step for modules, by differences for foreign maps, unless they
     differentiate themselves."""
     n, size = x.shape[0], x[0].size
+    require_jacobian(size)
     repeated = None if context is None else np.repeat(context, size, axis=0)
     exact = isinstance(layer, Module)
     h = steps(x.reshape(n, size)) if exact else _differences(layer, x.reshape(n, size), forward(layer, x, context)[0])

@@ -15,6 +15,7 @@ from refflow.verification.conditioning import forward, unit
 from refflow.verification.densities import Context, at, log_density
 from refflow.verification.history import Parameters, moved
 from refflow.verification.jacobians import FLOOR, INCONCLUSIVE, SAFETY
+from refflow.verification.limits import require_jacobian
 from refflow.verification.points import Points
 from refflow.verification.targets import Target
 from refflow.verification.verdicts import Finding, LawViolation
@@ -102,6 +103,8 @@ def _derivatives(target: Target, points: Points) -> list[tuple[str, Function, De
     for name, side, x in sides:
         if side.jacobian is None or side.forward is None:
             continue
+
+        require_jacobian(x[0].size)
 
         def jacobian(p: np.ndarray, c: Context, side: Target = side) -> np.ndarray:
             return np.asarray(at(side.jacobian, p, c), dtype=np.float64).reshape(len(p), -1, p[0].size)

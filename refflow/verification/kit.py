@@ -13,7 +13,8 @@ from refflow.verification import evidence
 from refflow.verification.adapters import recognise
 from refflow.verification.checks import CHECKS, LEVELS, Check, Level, Run
 from refflow.verification.conditioning import guarding, remembered
-from refflow.verification.guard import Guard, OutOfBudget, TargetError, TargetTimeout, guarded
+from refflow.verification.guard import Guard, OutOfBudget, TargetError, TargetTimeout, guarded, line
+from refflow.verification.limits import TooManyCoordinates, affordable_rows, unchanged
 from refflow.verification.points import Points, completed
 from refflow.verification.points import points as drawn
 from refflow.verification.report import Outcome, Report
@@ -118,12 +119,13 @@ def verify(
         for outcome in report.checks:
             (progress or _silent)(outcome)
         return report
-    guard = Guard(timeout)
+    guard = Guard(timeout, end=started + LEVELS[level].total)
     outcomes: list[Outcome] = []
     error, figures = "", {}
-    at = drawn(found, LEVELS[level].rows, seed) if points is None else completed(found, points, seed)
+    rows = affordable_rows(LEVELS[level].rows, found)
+    at = drawn(found, rows, seed) if points is None else completed(found, points, seed)
     try:
-        with remembered(), guarding(guard), watched() as seen:
+        with unchanged(), remembered(), guarding(guard), watched() as seen:
             runs = []
             for run in _runs(found, guard, LEVELS[level], seed, dtype, at):
                 runs.append(run)
@@ -133,7 +135,7 @@ def verify(
         error = str(failure)
     finally:
         guard.close()
-    remarks = found.remarks + (("the target printed; it is not repeated here",) if guard.printed.tell() else ())
+    remarks = found.remarks + (("the target printed; it is not repeated here",) if guard.printed.length else ())
     seconds = time.monotonic() - started
     return Report(found.name, level, seed, tuple(outcomes), remarks, error, seconds, _versions(), figures)
 
@@ -231,14 +233,16 @@ def _ask(check: Check, run: Run, before: Mapping[str, Outcome]) -> Outcome:
             tolerance=violation.tolerance, judged=violation.judged, worst_input=worst, hint=check.hint,
             seconds=time.monotonic() - started,
         )  # fmt: skip
-    except OutOfBudget:
-        return outcome("inconclusive", f"{run.level.budget:g} s were not enough", seconds=time.monotonic() - started)
+    except OutOfBudget as limit:
+        return outcome("inconclusive", str(limit), seconds=time.monotonic() - started)
+    except TooManyCoordinates as limit:
+        return outcome("inconclusive", str(limit), seconds=time.monotonic() - started)
     except TargetTimeout as failure:
         return outcome(
             "fail", str(failure), hint="it hangs: nothing else can be asked", seconds=time.monotonic() - started
         )
     except Exception as failure:  # whatever foreign code makes of a check
-        said = str(failure) if isinstance(failure, TargetError) else f"{type(failure).__name__}: {failure}"
+        said = str(failure) if isinstance(failure, TargetError) else f"{type(failure).__name__}: {line(failure)}"
         return outcome("fail", said, hint=check.hint, seconds=time.monotonic() - started)
     return _judged(check, run, found, time.monotonic() - started)
 
