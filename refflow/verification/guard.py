@@ -86,6 +86,8 @@ class Guard:
     calls: int = 0
     prepared: float = 0.0
     """Seconds of the running call that its budget is not charged for."""
+    changes: int = 0
+    """How often parameters were set: what was known before is of other maps."""
     hung: str | None = None
     printed: Counted = field(default_factory=Counted)
     _tasks: "queue.SimpleQueue[Any]" = field(default_factory=queue.SimpleQueue)
@@ -106,7 +108,8 @@ class Guard:
         if isinstance(error, TargetError):
             raise error
         if error is not None:
-            raise TargetError(f"{name}{_shapes(arguments)} raised {type(error).__name__}: {line(error)}") from error
+            said = f"{type(error).__name__}: {line(error)}".removesuffix(": ")
+            raise TargetError(f"{name}{_shapes(arguments)} raised {said}") from error
         return value
 
     def regardless(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -222,8 +225,15 @@ SPARE = 1 << 20
 if it fills the memory."""
 
 
-def guarded(target: Target, guard: Guard) -> Target:
-    """The target with every function called through the guard, and its answers made plain arrays of their own."""
+def guarded(
+    target: Target, guard: Guard, precision: str | None = None, casts: "dict[Any, Target] | None" = None
+) -> Target:
+    """The target, now in this precision, with every function called through the guard, and its answers made plain
+    arrays of their own.
+
+    What `cast` makes is kept, in `casts`, until parameters are set: to copy a network takes longer than to call it."""
+    kept: dict[Any, Target] = {} if casts is None else casts
+    now = precision or target.dtypes[0]
 
     def through(name: str, plain: Callable[..., Any], power: int = 1) -> Any:
         if (function := getattr(target, name)) is None:
@@ -234,20 +244,31 @@ def guarded(target: Target, guard: Guard) -> Target:
 
         return lambda *arguments: guard(name, ask, *arguments)
 
-    def maker(name: str) -> Any:
-        function = getattr(target, name)
-        return None if function is None else lambda *a: guarded(guard(name, function, *a), guard)
+    def cast(dtype: Any) -> Target:
+        key = id(target), np.dtype(dtype).name
+        if key[1] == now:
+            return found
+        if key not in kept:
+            kept[key] = guarded(guard("cast", target.cast, dtype), guard, key[1])  # type: ignore[arg-type]
+        return kept[key]
+
+    def write(values: Any) -> None:
+        kept.clear()
+        guard.changes += 1
+        guard.regardless("set_parameters", target.set_parameters, dict(values))  # type: ignore[arg-type]
 
     changes: dict[str, Any] = {name: through(name, _pair) for name in ("forward", "inverse", "sample_and_log_prob")}
     changes |= {name: through(name, _array) for name in ("log_prob", "sample", "base_log_prob", "gradient")}
     changes |= {name: through(name, _array, 2) for name in ("jacobian", "inverse_jacobian")}
     changes |= {name: through(name, _arrays) for name in ("parameters", "parameter_gradient")}
-    if (put := target.set_parameters) is not None:
-        changes["set_parameters"] = lambda values: guard.regardless("set_parameters", put, dict(values))
-    changes |= {name: maker(name) for name in ("cast", "fresh")}
-    changes["layers"] = tuple(guarded(part, guard) for part in target.layers)
+    changes["set_parameters"] = None if target.set_parameters is None else write
+    changes["cast"] = None if target.cast is None else cast
+    if (fresh := target.fresh) is not None:
+        changes["fresh"] = lambda: guarded(guard("fresh", fresh), guard, now)
+    changes["layers"] = tuple(guarded(part, guard, now, kept) for part in target.layers)
     changes["modes"] = {name: guarded(mode, guard) for name, mode in target.modes.items()}
-    return replace(target, **changes)
+    found = replace(target, **changes)
+    return found
 
 
 def _asked(target: Target, arguments: Any, power: int) -> int:
@@ -286,5 +307,7 @@ def _array(name: str, answer: Any, most: int) -> np.ndarray:
 
 
 def _what(answer: Any) -> str:
-    shape = getattr(answer, "shape", None)
-    return f"a {type(answer).__name__}" + (f" of shape {tuple(shape)}" if isinstance(shape, tuple) else "")
+    shape, name = getattr(answer, "shape", None), type(answer).__name__
+    if answer is None:
+        return "None"
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}" + (f" of shape {tuple(shape)}" if isinstance(shape, tuple) else "")

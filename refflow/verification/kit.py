@@ -105,6 +105,7 @@ def verify(
     started = time.monotonic()
     if level not in LEVELS:
         raise StructureError(f"expected a level of {', '.join(LEVELS)}, got {level!r}")
+    _require_plain(dtype, seed, timeout)
     found = recognise(
         target,
         forward=forward, inverse=inverse, log_prob=log_prob, sample=sample, sample_and_log_prob=sample_and_log_prob,
@@ -138,6 +139,15 @@ def verify(
     remarks = found.remarks + (("the target printed; it is not repeated here",) if guard.printed.length else ())
     seconds = time.monotonic() - started
     return Report(found.name, level, seed, tuple(outcomes), remarks, error, seconds, _versions(), figures)
+
+
+def _require_plain(dtype: Any, seed: Any, timeout: Any) -> None:
+    if dtype not in (None, "float64", "float32"):
+        raise StructureError(f"expected dtype as float64, float32 or None, got {dtype!r}")
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise StructureError(f"expected seed as a number of at least 0, got {seed!r}")
+    if not timeout > 0.0:
+        raise StructureError(f"expected timeout as seconds above 0, got {timeout!r}")
 
 
 def _silent(outcome: Outcome) -> None:
