@@ -1,5 +1,5 @@
 """`python -m refflow`: the command line."""
 
-from refflow.cli import main
+from refflow.cli import script
 
-main()
+script()

@@ -4,6 +4,7 @@ Results go to standard output, progress and remarks to standard error. Exit code
 explains, 2 wrong usage, 130 interrupted; verify has more.
 """
 
+import contextlib
 import os
 import sys
 
@@ -30,5 +31,28 @@ def main() -> None:
         sys.exit(1)
 
 
+def script() -> None:
+    """`main` as a process: where a call of foreign code hangs, the process ends without it, with the same exit code.
+
+    An interpreter that ends while another thread is in compiled code may be aborted when that returns.
+    """
+    try:
+        main()
+    except SystemExit as stop:
+        guard = sys.modules.get("refflow.verification.guard")
+        if guard is not None and guard.left_behind():
+            _leave(stop.code)
+        raise
+
+
+def _leave(code: object) -> None:
+    if isinstance(code, str):
+        say(code)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
 if __name__ == "__main__":
-    main()
+    script()

@@ -38,6 +38,7 @@ from refflow.verification.asking import (
     with_inverse,
 )
 from refflow.verification.conditioning import takes, turned
+from refflow.verification.limits import require_draws
 from refflow.verification.points import Points
 from refflow.verification.sampling import (
     sampled_density,
@@ -65,6 +66,11 @@ class Level:
     """Samples for the checks of densities; 0: they are left out."""
     budget: float
     """Seconds that a check may take."""
+
+    @property
+    def total(self) -> float:
+        """Seconds that all checks may take: targets whose calls are slow are asked what there is time for."""
+        return 10.0 * self.budget
 
 
 LEVELS = {
@@ -205,6 +211,8 @@ def of_data(ask: Callable[..., Finding], statistical: bool = False, **more: Any)
     def check(run: Run) -> Finding:
         side = run.turned() if run.target.to_base == "inverse" else run
         given = more | ({"draws": run.level.draws, "seed": run.seed} if statistical else {})
+        if statistical:
+            require_draws(run.level.draws, run.target.dim)
         return ask(side.target, side.points.x, side.points.context, **given)
 
     return check

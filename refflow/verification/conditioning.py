@@ -34,6 +34,7 @@ from refflow.bijections import Bijection, Chain, Frozen, Inverse
 from refflow.modules import Module, field_names, map_arrays, map_modules, replace
 from refflow.verification.guard import Guard, OutOfBudget
 from refflow.verification.jacobians import STEP, steps
+from refflow.verification.limits import NUMBERS, require_jacobian
 from refflow.verification.targets import Target
 
 T = TypeVar("T")
@@ -181,8 +182,19 @@ def remembered() -> Iterator[None]:
 
 def conditions(f: Any, x: np.ndarray, context: np.ndarray | None = None) -> Conditions:
     """The condition scales of f at the rows x `(N, *event)`, in float64 whatever x's dtype."""
-    key = (id(f), x.dtype, x.shape, x.tobytes(), None if context is None else context.tobytes())
+    if len(x) * x[:1].size ** 2 > NUMBERS // 4:  # too large to be kept
+        return _conditions(f, x, context)
+    guard = _guard.get()
+    which = _identity(f), 0 if guard is None else guard.changes
+    key = (which, x.dtype, x.shape, x.tobytes(), None if context is None else context.tobytes())
     return known(key, f, lambda: _conditions(f, x, context))  # type: ignore[no-any-return]
+
+
+def _identity(f: Any) -> Any:
+    """What is the same for two objects that are one map, turned round twice, say, or a target with fewer functions."""
+    if isinstance(f, Target):
+        return "target", id(f.forward), id(f.inverse), id(f.module)
+    return ("inverse", id(f.bijection)) if isinstance(f, Inverse) else id(f)
 
 
 def known(key: Any, f: Any, compute: Callable[[], Any]) -> Any:
@@ -196,6 +208,7 @@ def known(key: Any, f: Any, compute: Callable[[], Any]) -> Any:
 
 
 def _conditions(f: Any, x: np.ndarray, context: np.ndarray | None) -> Conditions:
+    require_jacobian(x[0].size)
     x = x.astype(np.float64)
     context = None if context is None else context.astype(np.float64)
     n = x.shape[0]
@@ -285,6 +298,7 @@ def derivatives(layer: Any, x: np.ndarray, context: np.ndarray | None) -> tuple[
     """J `(N, D, D)` and grad l `(N, D)`: by the complex step for modules, by differences for foreign maps, unless they
     differentiate themselves."""
     n, size = x.shape[0], x[0].size
+    require_jacobian(size)
     repeated = None if context is None else np.repeat(context, size, axis=0)
     exact = isinstance(layer, Module)
     h = steps(x.reshape(n, size)) if exact else _differences(layer, x.reshape(n, size), forward(layer, x, context)[0])

@@ -22,7 +22,7 @@ from refflow.verification.verdicts import Finding, LawViolation, Measured, judge
 
 Context = np.ndarray | None
 
-CHUNK = 1 << 16
+CHUNK = 1 << 13
 """Rows of one call, so that a large question takes neither all memory nor the time limit of a call."""
 
 

@@ -13,6 +13,7 @@ from refflow.modules import Module
 from refflow.verification import jacobians
 from refflow.verification.conditioning import cast, conditions, forward, layers, unit
 from refflow.verification.jacobians import FLOOR, INCONCLUSIVE, SAFETY, RowFunction
+from refflow.verification.limits import require_jacobian
 from refflow.verification.verdicts import Finding, LawViolation, Measured, Row, judge
 
 Context = np.ndarray | None
@@ -149,6 +150,7 @@ def _row(x: np.ndarray, context: Context, i: int) -> Row:
 
 
 def _in_float64(f: Any, x: np.ndarray, context: Context) -> tuple[Any, np.ndarray, Context]:
+    require_jacobian(x[0].size)
     return cast(f, np.float64), x.astype(np.float64), None if context is None else context.astype(np.float64)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from refflow.verification.checks import Run
 from refflow.verification.conditioning import derivatives, forward, unit
 from refflow.verification.kinks import find_kink
+from refflow.verification.limits import require_draws, require_jacobian
 from refflow.verification.points import contexts
 from refflow.verification.report import Outcome
 from refflow.verification.verdicts import Watch
@@ -21,9 +22,6 @@ Figures = dict[str, Any]
 
 CELLS = 48
 """The most cells a side that a picture of a Jacobian has; of larger ones, the largest entry of each block is shown."""
-
-LARGEST = 512
-"""Coordinates up to which Jacobians are taken for pictures."""
 
 PROBABILITY = 1e-3
 """That the distribution function of correct samples leaves its band (Dvoretzky, Kiefer and Wolfowitz; Massart)."""
@@ -77,7 +75,7 @@ def jacobian(run: Run, outcomes: Sequence[Outcome]) -> Figures:
     """|dy_i/dx_j| at the row where the log-determinant is worst."""
     side = _side(run)
     x, c, named = _worst_row(side, outcomes)
-    _small(x)
+    require_jacobian(x[0].size)
     value = np.abs(derivatives(side.f, x, c)[0][0])
     block = -(-max(value.shape) // CELLS)
     declared = side.target.structure
@@ -100,7 +98,7 @@ def log_det(run: Run, _: Sequence[Outcome]) -> Figures:
         if side.target.forward is None:
             continue
         x, c = side.points.x, side.points.context
-        _small(x)
+        require_jacobian(x[0].size)
         few = max(1, min(len(x), 20_000 // x[0].size ** 2))
         x, c = x[:few], None if c is None else c[:few]
         matrices = derivatives(side.f, x, c)[0]
@@ -121,6 +119,7 @@ def pit(run: Run, _: Sequence[Outcome]) -> Figures:
     from scipy.special import ndtr
 
     n = max(500, min(run.level.draws, 2_000))
+    require_draws(n, target.dim)
     c = contexts(target, n, np.random.default_rng([run.seed, 7]))
     rows = () if c is None else (c.astype(run.dtype),)
     z = np.asarray(encode(target.sample(n, run.seed, *rows), *rows)[0], dtype=np.float64).reshape(n, -1)
@@ -181,11 +180,6 @@ def _worst_row(run: Run, outcomes: Sequence[Outcome]) -> tuple[np.ndarray, np.nd
 def _latent_shape(run: Run) -> tuple[int, ...]:
     other = run.target.output_shape
     return other if run.target.to_base == "forward" and other is not None else run.target.event_shape
-
-
-def _small(x: np.ndarray) -> None:
-    if x[0].size > LARGEST:
-        raise NoPicture(f"{x[0].size} coordinates are too many to differentiate for a picture")
 
 
 def _pooled(matrix: np.ndarray, block: int) -> list[list[float]]:

@@ -2,12 +2,19 @@
 
 A target may hang, raise, print, or write to its input; a verification that dies of it tells nobody anything. `Guard`
 turns the first two into `TargetError` and `TargetTimeout`, and shields the caller from the others.
+
+A call that is given up, after its time-out or an interrupt, is sent `Abandoned`, which ends it at its next step in
+Python. What waits in compiled code stays until that returns, in a daemon thread: `left_behind` says so, and a process
+that cannot wait ends by `os._exit`, as the command line does. Two things a thread cannot survive: code that ends the
+process (`os._exit`, a crash), and compiled code that never releases the interpreter's lock. A program of its own can
+(`--exec`).
 """
 
+import atexit
 import contextlib
+import ctypes
 import io
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +39,25 @@ class OutOfBudget(RefflowError, RuntimeError):
     """A check has used the time it was given; what it has not seen by then, it does not judge."""
 
 
+class Abandoned(BaseException):
+    """Raised within a call that nobody waits for any more."""
+
+
+class Counted(io.TextIOBase):
+    """Takes what is printed, and keeps only its length: what prints without end fills no memory."""
+
+    length = 0
+
+    def writable(self) -> bool:
+        """It is there to be written to."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Count the characters."""
+        self.length += len(text)
+        return len(text)
+
+
 _serving = threading.local()
 
 
@@ -54,11 +80,15 @@ class Guard:
     """Seconds that one call may take."""
     deadline: float = float("inf")
     """When the running check's budget ends, in `time.monotonic()`."""
+    end: float = float("inf")
+    """When the whole verification ends, likewise."""
     calls: int = 0
     prepared: float = 0.0
     """Seconds of the running call that its budget is not charged for."""
+    changes: int = 0
+    """How often parameters were set: what was known before is of other maps."""
     hung: str | None = None
-    printed: io.StringIO = field(default_factory=io.StringIO)
+    printed: Counted = field(default_factory=Counted)
     _tasks: "queue.SimpleQueue[Any]" = field(default_factory=queue.SimpleQueue)
     _answers: "queue.SimpleQueue[Any]" = field(default_factory=queue.SimpleQueue)
     _thread: threading.Thread | None = None
@@ -67,23 +97,40 @@ class Guard:
         """function(*arguments), with arrays copied; raises TargetError, TargetTimeout or OutOfBudget."""
         if self.hung:
             raise TargetTimeout(self.hung)
-        if time.monotonic() > self.deadline:
-            raise OutOfBudget("the check's time is used up")
+        if time.monotonic() > min(self.deadline, self.end):
+            raise OutOfBudget(f"the time of {'the check' if self.deadline < self.end else 'all checks'} is used up")
         self.calls += 1
         self._start()
-        stdout = sys.stdout
+        with contextlib.redirect_stdout(self.printed):  # here, not in the thread: one that hangs would keep it
+            value, error = self._answer(name, function, arguments)
+        self.deadline, self.end, self.prepared = self.deadline + self.prepared, self.end + self.prepared, 0.0
+        if isinstance(error, TargetError):
+            raise error
+        if error is not None:
+            said = f"{type(error).__name__}: {line(error)}".removesuffix(": ")
+            raise TargetError(f"{name}{_shapes(arguments)} raised {said}") from error
+        return value
+
+    def regardless(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """The same whatever the time: to put a target back as it was."""
+        limits, self.deadline, self.end = (self.deadline, self.end), float("inf"), float("inf")
+        try:
+            return self(name, function, *arguments)
+        finally:
+            self.deadline, self.end = limits
+
+    def _answer(self, name: str, function: Callable[..., Any], arguments: Any) -> tuple[Any, BaseException | None]:
         self._tasks.put((function, [np.array(a) if isinstance(a, np.ndarray) else a for a in arguments]))
         try:
-            value, error = self._answers.get(timeout=self.timeout)
+            return self._answers.get(timeout=self.timeout)  # type: ignore[no-any-return]
         except queue.Empty:
             self.hung = f"{name} did not return within {self.timeout:g} s"
-            if sys.stdout is self.printed:  # what hangs keeps it
-                sys.stdout = stdout
+            self._abandon()
             raise TargetTimeout(self.hung) from None
-        self.deadline, self.prepared = self.deadline + self.prepared, 0.0
-        if error is not None:
-            raise TargetError(f"{name}{_shapes(arguments)} raised {type(error).__name__}: {_line(error)}") from error
-        return value
+        except BaseException:  # an interrupt by the user
+            self.hung = f"{name} was interrupted"
+            self._abandon()
+            raise
 
     @contextlib.contextmanager
     def budget(self, seconds: float) -> Iterator[None]:
@@ -101,76 +148,167 @@ class Guard:
 
     def _serve(self) -> None:
         _serving.guard = self
-        while True:
-            function, arguments = self._tasks.get()
-            if function is None:
-                return
-            answer: tuple[Any, BaseException | None]
-            try:
-                with contextlib.redirect_stdout(self.printed), np.errstate(all="ignore"):
-                    answer = function(*arguments), None
-            except BaseException as error:  # whatever foreign code raises, SystemExit included
-                answer = None, error
-            self._answers.put(answer)
+        with contextlib.suppress(Abandoned):
+            while not self.hung:
+                function, arguments = self._tasks.get()
+                if function is None:
+                    return
+                self._answers.put(_outcome(function, arguments))
+
+    def _abandon(self) -> None:
+        """End the running call at its next step in Python, if it takes one; else the thread is left behind."""
+        thread = self._thread
+        if thread is not None:
+            _abandoned.append(thread)
+            _interrupt(thread)
+            thread.join(0.1)
 
     def close(self) -> None:
-        """End the thread; a thread that hangs is left behind, and ends with the process."""
+        """End the thread."""
         self._tasks.put((None, None))
         if self._thread is not None and not self.hung:
             self._thread.join(1.0)  # a thread that ends while the interpreter does may abort the process
 
 
+def _outcome(function: Callable[..., Any], arguments: Any) -> tuple[Any, BaseException | None]:
+    try:
+        with np.errstate(all="ignore"):
+            return function(*arguments), None
+    except Abandoned:
+        raise
+    except BaseException as error:  # whatever foreign code raises, SystemExit included
+        return None, error
+
+
+_abandoned: list[threading.Thread] = []
+"""Threads whose call did not end in time."""
+
+
+def left_behind(seconds: float = 0.5) -> bool:
+    """Whether, after so many seconds at most, a call that was given up still runs: compiled code, or Python that
+    catches every exception. An interpreter that ends meanwhile may be aborted by it."""
+    end = time.monotonic() + seconds
+    while running := [thread for thread in _abandoned if thread.is_alive()]:
+        if time.monotonic() > end:
+            return True
+        for thread in running:
+            _interrupt(thread)
+        running[0].join(0.05)
+    return False
+
+
+atexit.register(left_behind)
+
+
+def _interrupt(thread: threading.Thread) -> None:
+    if thread.ident is not None and thread.is_alive():
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Abandoned))
+
+
 def _shapes(arguments: Any) -> str:
-    return (
-        "(" + ", ".join(f"{a.dtype}{list(a.shape)}" if isinstance(a, np.ndarray) else repr(a) for a in arguments) + ")"
-    )
+    said = [f"{a.dtype}{list(a.shape)}" if isinstance(a, np.ndarray) else f"{a!r:.40}" for a in arguments]
+    return f"({', '.join(said)})"
 
 
-def _line(error: BaseException, width: int = 300) -> str:
-    text = " ".join(str(error).split())
+def line(error: BaseException, width: int = 300) -> str:
+    """What an exception says, on one line; nothing if it fails to."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception as failure:  # an exception of foreign code need not be able to
+        return f"(its message cannot be read: {type(failure).__name__})"
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
-def guarded(target: Target, guard: Guard) -> Target:
-    """The target with every function called through the guard, and its answers made plain arrays of their own."""
+SPARE = 1 << 20
+"""Numbers that an answer may always hold; beyond, four times what was asked for: a wrong shape is reported, not copied
+if it fills the memory."""
 
-    def pair(name: str) -> Any:
-        function = getattr(target, name)
-        return None if function is None else lambda *a: _pair(name, guard(name, function, *a))
 
-    def single(name: str) -> Any:
-        function = getattr(target, name)
-        return None if function is None else lambda *a: _array(name, guard(name, function, *a))
+def guarded(
+    target: Target, guard: Guard, precision: str | None = None, casts: "dict[Any, Target] | None" = None
+) -> Target:
+    """The target, now in this precision, with every function called through the guard, and its answers made plain
+    arrays of their own.
 
-    def maker(name: str) -> Any:
-        function = getattr(target, name)
-        return None if function is None else lambda *a: guarded(guard(name, function, *a), guard)
+    What `cast` makes is kept, in `casts`, until parameters are set: to copy a network takes longer than to call it."""
+    kept: dict[Any, Target] = {} if casts is None else casts
+    now = precision or target.dtypes[0]
 
-    changes: dict[str, Any] = {name: pair(name) for name in ("forward", "inverse", "sample_and_log_prob")}
-    for name in ("log_prob", "sample", "base_log_prob", "jacobian", "inverse_jacobian", "gradient"):
-        changes[name] = single(name)
-    changes |= {name: maker(name) for name in ("cast", "fresh")}
-    changes["layers"] = tuple(guarded(part, guard) for part in target.layers)
+    def through(name: str, plain: Callable[..., Any], power: int = 1) -> Any:
+        if (function := getattr(target, name)) is None:
+            return None
+
+        def ask(*arguments: Any) -> Any:
+            return plain(name, function(*arguments), SPARE + 4 * _asked(target, arguments, power))
+
+        return lambda *arguments: guard(name, ask, *arguments)
+
+    def cast(dtype: Any) -> Target:
+        key = id(target), np.dtype(dtype).name
+        if key[1] == now:
+            return found
+        if key not in kept:
+            kept[key] = guarded(guard("cast", target.cast, dtype), guard, key[1])  # type: ignore[arg-type]
+        return kept[key]
+
+    def write(values: Any) -> None:
+        kept.clear()
+        guard.changes += 1
+        guard.regardless("set_parameters", target.set_parameters, dict(values))  # type: ignore[arg-type]
+
+    changes: dict[str, Any] = {name: through(name, _pair) for name in ("forward", "inverse", "sample_and_log_prob")}
+    changes |= {name: through(name, _array) for name in ("log_prob", "sample", "base_log_prob", "gradient")}
+    changes |= {name: through(name, _array, 2) for name in ("jacobian", "inverse_jacobian")}
+    changes |= {name: through(name, _arrays) for name in ("parameters", "parameter_gradient")}
+    changes["set_parameters"] = None if target.set_parameters is None else write
+    changes["cast"] = None if target.cast is None else cast
+    if (fresh := target.fresh) is not None:
+        changes["fresh"] = lambda: guarded(guard("fresh", fresh), guard, now)
+    changes["layers"] = tuple(guarded(part, guard, now, kept) for part in target.layers)
     changes["modes"] = {name: guarded(mode, guard) for name, mode in target.modes.items()}
-    return replace(target, **changes)
+    found = replace(target, **changes)
+    return found
 
 
-def _pair(name: str, answer: Any) -> tuple[np.ndarray, np.ndarray]:
+def _asked(target: Target, arguments: Any, power: int) -> int:
+    """How many numbers an answer should hold: rows times coordinates, or coordinates squared for Jacobians."""
+    dims = [int(np.prod(shape)) for shape in (target.event_shape, target.output_shape) if shape is not None]
+    first = arguments[0] if arguments else 1
+    rows = first.size // max(min(dims), 1) if isinstance(first, np.ndarray) else first if isinstance(first, int) else 1
+    return int(int(rows) * max(dims) ** power)
+
+
+def _pair(name: str, answer: Any, most: int) -> tuple[np.ndarray, np.ndarray]:
     if not (isinstance(answer, tuple | list) and len(answer) == 2):
         raise TargetError(f"{name} returned {_what(answer)}; expected a pair (value, log_det) of arrays")
-    return _array(f"the value of {name}", answer[0]), _array(f"the log_det of {name}", answer[1])
+    return _array(f"the value of {name}", answer[0], most), _array(f"the log_det of {name}", answer[1], most)
 
 
-def _array(name: str, answer: Any) -> np.ndarray:
+def _arrays(name: str, answer: Any, most: int) -> dict[str, Any]:
+    if not isinstance(answer, dict):
+        raise TargetError(f"{name} returned {_what(answer)}; expected a dictionary of arrays")
+    return {key: None if value is None else np.array(value) for key, value in answer.items()}
+
+
+def _array(name: str, answer: Any, most: int) -> np.ndarray:
+    size = getattr(answer, "size", 0)
+    if isinstance(size, int) and size > most:
+        raise TargetError(f"{name} is {_what(answer)}: far more numbers than were asked for")
+    if isinstance(answer, np.ma.MaskedArray) and np.ma.is_masked(answer):
+        raise TargetError(f"{name} is a masked array with masked entries; expected a number in every place")
     try:
         found = np.array(answer)
     except Exception as error:  # whatever foreign arrays answer to NumPy
-        raise TargetError(f"{name} is no NumPy array but {_what(answer)}: {_line(error)}") from error
+        raise TargetError(f"{name} is no NumPy array but {_what(answer)}: {line(error)}") from error
     if found.dtype.kind not in "fc":
         raise TargetError(f"{name} holds {found.dtype}; expected an array of floats, got {_what(answer)}")
     return found
 
 
 def _what(answer: Any) -> str:
-    shape = getattr(answer, "shape", None)
-    return f"a {type(answer).__name__}" + ("" if shape is None else f" of shape {tuple(shape)}")
+    shape, name = getattr(answer, "shape", None), type(answer).__name__
+    if answer is None:
+        return "None"
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}" + (
+        f" of shape {tuple(shape)}" if isinstance(shape, tuple) else ""
+    )

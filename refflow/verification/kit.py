@@ -14,7 +14,8 @@ from refflow.verification.adapters import recognise
 from refflow.verification.checks import CHECKS, LEVELS, Check, Level, Run
 from refflow.verification.conditioning import guarding, remembered
 from refflow.verification.diagnosis import diagnose
-from refflow.verification.guard import Guard, OutOfBudget, TargetError, TargetTimeout, guarded
+from refflow.verification.guard import Guard, OutOfBudget, TargetError, TargetTimeout, guarded, line
+from refflow.verification.limits import TooManyCoordinates, affordable_rows, unchanged
 from refflow.verification.points import Points, completed
 from refflow.verification.points import points as drawn
 from refflow.verification.report import Outcome, Report
@@ -105,6 +106,7 @@ def verify(
     started = time.monotonic()
     if level not in LEVELS:
         raise StructureError(f"expected a level of {', '.join(LEVELS)}, got {level!r}")
+    _require_plain(dtype, seed, timeout)
     found = recognise(
         target,
         forward=forward, inverse=inverse, log_prob=log_prob, sample=sample, sample_and_log_prob=sample_and_log_prob,
@@ -119,12 +121,13 @@ def verify(
         for outcome in report.checks:
             (progress or _silent)(outcome)
         return report
-    guard = Guard(timeout)
+    guard = Guard(timeout, end=started + LEVELS[level].total)
     outcomes: list[Outcome] = []
     error, figures = "", {}
-    at = drawn(found, LEVELS[level].rows, seed) if points is None else completed(found, points, seed)
+    rows = affordable_rows(LEVELS[level].rows, found)
+    at = drawn(found, rows, seed) if points is None else completed(found, points, seed)
     try:
-        with remembered(), guarding(guard), watched() as seen:
+        with unchanged(), remembered(), guarding(guard), watched() as seen:
             runs = []
             for run in _runs(found, guard, LEVELS[level], seed, dtype, at):
                 runs.append(run)
@@ -134,9 +137,18 @@ def verify(
         error = str(failure)
     finally:
         guard.close()
-    remarks = found.remarks + (("the target printed; it is not repeated here",) if guard.printed.tell() else ())
+    remarks = found.remarks + (("the target printed; it is not repeated here",) if guard.printed.length else ())
     seconds = time.monotonic() - started
     return Report(found.name, level, seed, tuple(outcomes), remarks, error, seconds, _versions(), figures)
+
+
+def _require_plain(dtype: Any, seed: Any, timeout: Any) -> None:
+    if dtype not in (None, "float64", "float32"):
+        raise StructureError(f"expected dtype as float64, float32 or None, got {dtype!r}")
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise StructureError(f"expected seed as a number of at least 0, got {seed!r}")
+    if not timeout > 0.0:
+        raise StructureError(f"expected timeout as seconds above 0, got {timeout!r}")
 
 
 def _silent(outcome: Outcome) -> None:
@@ -232,14 +244,16 @@ def _ask(check: Check, run: Run, before: Mapping[str, Outcome]) -> Outcome:
             tolerance=violation.tolerance, judged=violation.judged, worst_input=worst,
             hint=_cause(check, run, violation), seconds=time.monotonic() - started,
         )  # fmt: skip
-    except OutOfBudget:
-        return outcome("inconclusive", f"{run.level.budget:g} s were not enough", seconds=time.monotonic() - started)
+    except OutOfBudget as limit:
+        return outcome("inconclusive", str(limit), seconds=time.monotonic() - started)
+    except TooManyCoordinates as limit:
+        return outcome("inconclusive", str(limit), seconds=time.monotonic() - started)
     except TargetTimeout as failure:
         return outcome(
             "fail", str(failure), hint="it hangs: nothing else can be asked", seconds=time.monotonic() - started
         )
     except Exception as failure:  # whatever foreign code makes of a check
-        said = str(failure) if isinstance(failure, TargetError) else f"{type(failure).__name__}: {failure}"
+        said = str(failure) if isinstance(failure, TargetError) else f"{type(failure).__name__}: {line(failure)}"
         return outcome("fail", said, hint=check.hint, seconds=time.monotonic() - started)
     return _judged(check, run, found, time.monotonic() - started)
 

@@ -18,6 +18,10 @@ Context = np.ndarray | None
 CROWD = 133
 """By how many rows a large batch is larger: more than twice 64, and a number that leaves the last chunk of code that
 works in chunks not full."""
+
+ALONE = 4
+"""Rows that are asked by themselves: a call each."""
+
 Outputs = tuple[np.ndarray, np.ndarray]
 
 
@@ -64,7 +68,8 @@ def batching(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     def measure(f: Any, x: np.ndarray, context: Context) -> Measured:
         n = len(x)
         together, scales = forward(f, x, context), conditions(f, x, context)
-        alone = [forward(f, x[i : i + 1], None if context is None else context[i : i + 1]) for i in range(n)]
+        few = np.unique(np.linspace(0, n - 1, ALONE).astype(int))
+        alone = [forward(f, x[i : i + 1], None if context is None else context[i : i + 1]) for i in few]
         turned = forward(f, np.array(x[::-1]), None if context is None else np.array(context[::-1]))
         crowd = np.arange(n + CROWD) % n
         many = forward(f, x[crowd], None if context is None else context[crowd])
@@ -72,19 +77,27 @@ def batching(f: Any, x: np.ndarray, context: Context = None) -> Finding:
         others = [
             (many[0][:n], many[1][:n]),
             (many[0][last], many[1][last]),
-            (np.concatenate([y for y, _ in alone]), np.concatenate([l for _, l in alone])),
+            _with(together, few, (np.concatenate([y for y, _ in alone]), np.concatenate([l for _, l in alone]))),
             (turned[0][::-1], turned[1][::-1]),
         ]
         if isinstance(f, Module):
-            bare = [forward(f, x[i], None if context is None else context[i]) for i in range(n)]
+            bare = [forward(f, x[i], None if context is None else context[i]) for i in few]
             folded = forward(f, x[:, None], None if context is None else context[:, None])
-            others.append((np.stack([y for y, _ in bare]), np.stack([l for _, l in bare])))
+            others.append(_with(together, few, (np.stack([y for y, _ in bare]), np.stack([l for _, l in bare]))))
             others.append((folded[0][:, 0], folded[1][:, 0]))
         errors = [_distance(together, other) for other in others]
         kappa = np.column_stack([scales.value, scales.log_det])
         return Measured(np.column_stack(errors), np.column_stack([kappa] * len(others)), scales.conclusive(x.dtype))
 
     return judge("batching", measure, f, x, context)
+
+
+def _with(outputs: Outputs, rows: np.ndarray, those: Outputs) -> Outputs:
+    """The outputs with some of their rows exchanged."""
+    found = _copied(outputs)
+    for whole, part in zip(found, those, strict=True):
+        whole[rows] = part
+    return found
 
 
 def _distance(a: Outputs, b: Outputs) -> np.ndarray:
@@ -194,6 +207,8 @@ def nan_stays(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     Laws that compare would find nothing there to compare.
     """
     y, log_det = forward(f, x, context)
+    if not np.isfinite(np.asarray(y)).any():
+        _some_number(f, x, context)
     finite = np.isfinite(x).reshape(len(x), -1).all(axis=1) & np.isfinite(np.asarray(y)).reshape(len(x), -1).all(axis=1)
     lost = np.flatnonzero(finite & np.isnan(np.broadcast_to(np.asarray(log_det), (len(x),))))
     if lost.size:
@@ -209,6 +224,24 @@ def nan_stays(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     if np.isfinite(np.asarray(y)).reshape(len(x), -1).all(axis=1).any():
         raise _violated("nan_stays", f"x = {points[0].tolist()} became finite")
     return Finding("nan_stays", "pass")
+
+
+PLAIN = (0.5, -0.5, 0.01, 2.0, -2.0)
+"""Numbers that lie within the usual domains: the interval, the half-line, the line."""
+
+
+def _some_number(f: Any, x: np.ndarray, context: Context) -> None:
+    """Raises LawViolation for a map that has no finite value at any row of x, nor where all coordinates are a plain
+    number: no domain explains that."""
+    rows = np.stack([np.full(x.shape[1:], number, x.dtype) for number in PLAIN])
+    try:
+        y = forward(f, rows, None if context is None else np.resize(context, (len(rows), context.shape[-1])))[0]
+    except TargetTimeout:
+        raise
+    except TargetError:  # out of a domain, aloud
+        return
+    if not np.isfinite(np.asarray(y)).any():
+        raise _violated("nan_stays", f"every row asked, such as {x[0].tolist()}: the value is not finite anywhere")
 
 
 @np.errstate(all="ignore")

@@ -4,6 +4,7 @@ One file a library. Each has `matches(obj) -> bool` and `target(obj, given: Give
 taken. `given` is what the caller of `verify` has said besides: event_shape, context, domain, codomain, name.
 """
 
+import operator
 from dataclasses import fields, replace
 from typing import Any
 
@@ -64,14 +65,25 @@ def recognise(obj: Any, *, name: str | None = None, **given: Any) -> Target:
 def _given(name: str | None, told: dict[str, Any]) -> Given:
     shape, context = told.get("event_shape"), told.get("context")
     if shape is not None:
-        shape = (int(shape),) if isinstance(shape, int | np.integer) else tuple(int(n) for n in shape)
-        told["event_shape"] = shape
+        told["event_shape"] = shape = _shape(shape)
     if context is not None:
         context = np.asarray(context)
         if context.ndim != 2 or not len(context):
             raise ShapeError(f"expected context as rows (M, C), got an array of shape {context.shape}")
+        if context.dtype.kind not in "fiub" or not np.isfinite(context).all():
+            raise ShapeError(f"expected context of finite numbers, got {context.dtype}: {context.ravel()[:3]} ...")
         told["context"] = context
     for side in ("domain", "codomain"):
-        if side in told and not (len(told[side]) == 2 and told[side][0] < told[side][1]):
+        if side in told and not (np.shape(told[side]) == (2,) and told[side][0] < told[side][1]):
             raise StructureError(f"expected {side} as (low, high) with low < high, got {told[side]!r}")
     return Given(name, shape, context, told.get("domain"), told.get("codomain"))
+
+
+def _shape(given: Any) -> tuple[int, ...]:
+    try:
+        shape = tuple(operator.index(n) for n in (given if np.ndim(given) else (given,)))
+    except TypeError as error:
+        raise ShapeError(f"expected event_shape as a number or several, got {given!r}") from error
+    if shape and min(shape) < 1:
+        raise ShapeError(f"expected event_shape as numbers of at least 1, got {given!r}")
+    return shape

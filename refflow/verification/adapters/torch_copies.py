@@ -21,9 +21,15 @@ INVERSES = ("_InverseTransform", "Inverse")
 def of(obj: Any, module: str, *names: str) -> bool:
     """Whether a class of this module and one of these names (any, if none is given) is in the object's ancestry;
     `module` may be a package."""
+    kind: Any = type(obj)  # hashable, whatever its metaclass says
+    return bool(_descends(kind, module, names))
+
+
+@functools.lru_cache(4096)
+def _descends(kind: type, module: str, names: tuple[str, ...]) -> bool:
     return any(
         (c.__module__ == module or c.__module__.startswith(module + ".")) and (not names or c.__name__ in names)
-        for c in type(obj).__mro__
+        for c in kind.__mro__
     )
 
 
@@ -68,10 +74,11 @@ def copied(obj: Any) -> Any:
     """
     memo: dict[int, Any] = {}
     try:
-        for part in reached(obj):
+        parts = list(reached(obj))
+        for part in parts:
             if _is_tensor(part) and not part.is_leaf:
                 memo[id(part)] = part.detach().clone()
-        for part in reached(obj):
+        for part in parts:
             if of(part, "torch.distributions.transforms", *INVERSES) and id(part) not in memo:
                 memo[id(part)] = copy.deepcopy(part.inv, memo).inv
         return copy.deepcopy(obj, memo)
