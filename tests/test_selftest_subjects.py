@@ -64,6 +64,8 @@ def test_every_fault_says_what_it_imitates():
 def test_subjects_know_nothing_of_the_maps_of_refflow():
     """They import NumPy and the standard library, and of refflow only each other."""
     for path in Path(refflow.selftest.__file__).parent.glob("*.py"):
+        if path.name == "runner.py":  # which asks them
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) else []

@@ -69,7 +69,7 @@ def _exact(law: str, method: Differentiation, f: Any, x: np.ndarray, context: Co
         above = np.isfinite(x).reshape(len(x), -1).all(axis=1) & ~enough & (log_det - upper > 1.0)
         error, kappa, enough = np.where(above, np.inf, error), np.where(above, 1.0, kappa), enough | above
         for i in map(int, np.flatnonzero(enough & ~(error <= INCONCLUSIVE))):
-            enough[i] = not _on_a_kink(f, x, context, i)
+            enough[i] = not on_a_kink(f, x, context, i)
         return Measured(error[:, None], kappa[:, None], enough)
 
     try:
@@ -135,7 +135,7 @@ def _finite_difference(law: str, method: Any, f: Any, x: np.ndarray, context: Co
             continue
         allowed = SAFETY * bound + FLOOR + 16.0 * unit(x.dtype) * scales.log_det[i]
         error = abs(value - log_det[i])
-        if not error <= allowed and _on_a_kink(f, x, context, i):
+        if not error <= allowed and on_a_kink(f, x, context, i):
             continue
         judged += 1
         if not error <= allowed:
@@ -186,7 +186,7 @@ def takes_complex(f: Any, x: np.ndarray, context: Context) -> bool:
             return False
 
 
-def _on_a_kink(f: Any, x: np.ndarray, context: Context, i: int) -> bool:
+def on_a_kink(f: Any, x: np.ndarray, context: Context, i: int) -> bool:
     """Whether log_det jumps at row i: at a kink of f there is no Jacobian to compare it with."""
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (8, *x.shape[1:]))
     step = max(1e-9, 8.0 * unit(x.dtype))

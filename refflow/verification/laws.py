@@ -22,6 +22,8 @@ from refflow.verification.conditioning import (
     turned,
     unit,
 )
+from refflow.verification.determinants import on_a_kink
+from refflow.verification.jacobians import INCONCLUSIVE
 from refflow.verification.verdicts import Finding, LawViolation, Measured, judge, measured
 
 Context = np.ndarray | None
@@ -53,7 +55,10 @@ def antisymmetry(f: Any, x: np.ndarray, context: Context = None) -> Finding:
         y, log_det = forward(f, x, context)
         back = _reversed(inverse(f, _reversed(y), _reversed(context))[1])
         scales = conditions(f, x, context)
-        return measured(f, np.abs(_wide(log_det) + _wide(back)), scales.antisymmetry, scales, x.dtype)
+        found = measured(f, np.abs(_wide(log_det) + _wide(back)), scales.antisymmetry, scales, x.dtype)
+        for i in map(int, np.flatnonzero(found.conclusive & ~(found.error[:, 0] <= INCONCLUSIVE))):
+            found.conclusive[i] = not on_a_kink(f, x, context, i)  # rounding decides on which side f(x) lies
+        return found
 
     return judge("antisymmetry", measure, f, x, context)
 
