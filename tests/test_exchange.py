@@ -459,7 +459,7 @@ def test_few_rounds_are_enough():
     connect, answer, asked = standing()
     report = in_rounds(lambda target: refflow.verify(target, level="standard"), connect, answer)
     assert report.ok, report
-    assert len(asked) <= 6, asked
+    assert len(asked) <= 8, asked  # chains of calls that rest on answers are no longer than that
     assert report.remarks[0] == f"asked {sum(asked)} calls in {len(asked)} requests"
 
 
@@ -521,7 +521,7 @@ def test_offline_runs_find_what_runs_here_find(script, tmp_path):
     assert outcomes(found) == outcomes(here)
     assert outcomes(import_response(home)) == outcomes(found)
     assert found.remarks == here.remarks
-    assert requests <= 6
+    assert requests <= 8
 
 
 def test_a_response_that_is_not_there_yet_changes_nothing(script, tmp_path):

@@ -174,7 +174,7 @@ def onto(f: Any, x: np.ndarray, context: Context = None) -> Finding:
         back, log_det = inverse(f, y, context)
         scales = conditions(turned(f), y, context)
         error = np.abs(_wide(forward(f, back, context)[0]) - _wide(y))
-        broken = ~np.isfinite(_wide(back)).all(axis=1) | ~np.isfinite(scales.round_trip).all(axis=1)
+        broken = ~np.isfinite(_wide(back)).reshape(len(y), -1).all(axis=1) | ~np.isfinite(scales.round_trip).all(axis=1)
         broken &= ours
         overflow = np.abs(_wide(log_det)) > 0.5 * float(np.log(np.finfo(y.dtype).max))
         kappa = np.where(broken[:, None], 1.0 + np.abs(_wide(y)), scales.round_trip)
