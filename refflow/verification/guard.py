@@ -86,6 +86,8 @@ class Guard:
     calls: int = 0
     prepared: float = 0.0
     """Seconds of the running call that its budget is not charged for."""
+    granted: float = 0.0
+    """Seconds of all calls that no budget was charged for."""
     changes: int = 0
     """How often parameters were set: what was known before is of other maps."""
     hung: str | None = None
@@ -104,13 +106,17 @@ class Guard:
         self._start()
         with contextlib.redirect_stdout(self.printed):  # here, not in the thread: one that hangs would keep it
             value, error = self._answer(name, function, arguments)
-        self.deadline, self.end, self.prepared = self.deadline + self.prepared, self.end + self.prepared, 0.0
+        self._grant()
         if isinstance(error, TargetError):
             raise error
         if error is not None:
             said = f"{type(error).__name__}: {line(error)}".removesuffix(": ")
             raise TargetError(f"{name}{_shapes(arguments)} raised {said}") from error
         return value
+
+    def _grant(self) -> None:
+        more, self.prepared = self.prepared, 0.0
+        self.deadline, self.end, self.granted = self.deadline + more, self.end + more, self.granted + more
 
     def regardless(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """The same whatever the time: to put a target back as it was."""
@@ -141,6 +147,16 @@ class Guard:
             yield
         finally:
             self.deadline = float("inf")
+
+    @contextlib.contextmanager
+    def share(self, seconds: float) -> Iterator[None]:
+        """Within a budget, calls are made for at most that many seconds of it."""
+        outer, granted = self.deadline, self.granted
+        self.deadline = min(outer, time.monotonic() + seconds)
+        try:
+            yield
+        finally:
+            self.deadline = outer + self.granted - granted
 
     def _start(self) -> None:
         if self._thread is None:

@@ -21,8 +21,16 @@ COORDINATES = 512
 NUMBERS = 1 << 22
 """The most numbers that one array of a verification should hold, 32 MiB: a law keeps some twenty of that size."""
 
+CHUNK = 1 << 11
+"""Rows of one call at most where a check asks for many: neither all memory nor the time limit of a call."""
+
 FEWEST = 4
 """Rows that are asked at least."""
+
+
+def chunks(n: int) -> list[slice]:
+    """Slices of n rows, `CHUNK` at most in each; one, empty, for none."""
+    return [slice(i, min(i + CHUNK, n)) for i in range(0, max(n, 1), CHUNK)]
 
 
 class TooManyCoordinates(RefflowError, RuntimeError):
