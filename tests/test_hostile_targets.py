@@ -18,7 +18,8 @@ import pytest
 
 import refflow
 from refflow.errors import ShapeError, StructureError
-from refflow.verification.guard import Guard, TargetError, TargetTimeout, left_behind
+from refflow.verification.guard import Guard, OutOfBudget, TargetError, TargetTimeout, guarded, left_behind
+from refflow.verification.targets import Target
 
 D = 3
 LOG2 = float(np.log(2.0))
@@ -118,7 +119,9 @@ def endless(x):
     return endless(x)
 
 
-RAISED = [ValueError("a reason"), SystemExit(3), KeyboardInterrupt(), MemoryError(), GeneratorExit(), StopIteration(1), Mute()]  # fmt: skip
+RAISED = [
+    ValueError("a reason"), SystemExit(3), KeyboardInterrupt(), MemoryError(), GeneratorExit(), StopIteration(1), Mute(),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("error", RAISED, ids=lambda e: type(e).__name__)
@@ -234,12 +237,26 @@ def test_slow_targets_are_asked_what_there_is_time_for():
 
 def test_parameters_are_put_back_when_the_time_is_up():
     held = {"w": np.array([1.5])}
-    target = dict(
-        forward=lambda x: (time.sleep(0.06), (x * held["w"], np.full(len(x), D * np.log(held["w"][0]))))[1],
-        parameters=lambda: dict(held), set_parameters=held.update, log_prob=lambda x: log_prob(x * held["w"]),
-    )  # fmt: skip
-    ask(**target, dtype="float64")
-    assert held["w"] == np.array([1.5])
+    guard = Guard(5.0, end=time.monotonic() - 1.0)
+    target = guarded(
+        Target("f", (D,), forward=forward, parameters=lambda: dict(held), set_parameters=held.update), guard
+    )
+    with pytest.raises(OutOfBudget):
+        target.parameters()
+    target.set_parameters({"w": np.array([2.0])})
+    assert held["w"] == np.array([2.0])
+    with pytest.raises(OutOfBudget):
+        target.forward(np.ones((2, D)))
+    guard.close()
+
+
+def turning(x):
+    """A view of its input."""
+    return x[:, ::-1], np.zeros(len(x), x.dtype)
+
+
+def same(x):
+    return x, np.zeros(len(x), x.dtype)
 
 
 def test_inputs_are_copies():
@@ -253,7 +270,7 @@ def test_inputs_are_copies():
 
     report = ask(forward=keeping, inverse=inverse)
     assert {check.id for check in report.of("fail")} <= {"AL"}  # no other check sees what one call did to its input
-    assert ask(forward=lambda x: (x[:, ::-1], np.zeros(len(x), x.dtype)), inverse=lambda y: (y[:, ::-1], np.zeros(len(y), y.dtype))).ok  # fmt: skip
+    assert ask(forward=turning, inverse=turning).ok
 
 
 def test_answers_that_change_are_seen():
@@ -288,7 +305,7 @@ def test_threads_processes_and_a_verification_within():
 SHAPES = {
     "one coordinate": {"forward": forward, "inverse": inverse, "event_shape": 1},
     "images": {"forward": forward, "inverse": inverse, "event_shape": (2, 3, 4)},
-    "the identity": {"forward": lambda x: (x, np.zeros(len(x), x.dtype)), "inverse": lambda y: (y, np.zeros(len(y), y.dtype))},
+    "the identity": {"forward": same, "inverse": same},
     "forward only": {"forward": forward}, "inverse only": {"inverse": inverse}, "log_prob only": {"log_prob": log_prob},
     "sample only": {"sample": sample},
     "1000 columns of context": {
@@ -449,7 +466,8 @@ def test_the_command_ends_at_once_when_torch_hangs(tmp_path, hang):
 
 @pytest.mark.parametrize("where", ["forward", "inverse"])
 def test_an_interrupt_ends_it_and_leaves_no_file(tmp_path, where):
-    (tmp_path / "flows.py").write_text(textwrap.dedent(f"""
+    (tmp_path / "flows.py").write_text(
+        textwrap.dedent(f"""
         import sys, time
         import numpy as np
         def forward(x):
@@ -460,7 +478,8 @@ def test_an_interrupt_ends_it_and_leaves_no_file(tmp_path, where):
             print("asked", file=sys.stderr, flush=True)
             while True: time.sleep(0.01)
         {where} = hang
-    """))
+    """)
+    )
     command = [
         sys.executable, "-m", "refflow", "verify", "flows.py:forward", "--inverse", "flows.py:inverse",
         "--event-shape", "3", "--json", "report.json", "--html", "report.html", "--junit", "report.xml",
@@ -478,7 +497,8 @@ def test_an_interrupt_ends_it_and_leaves_no_file(tmp_path, where):
 
 def test_an_interrupt_of_a_script_reaches_it_and_ends_the_thread(tmp_path):
     script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent("""
+    script.write_text(
+        textwrap.dedent("""
         import sys, threading, time, refflow
         def hang(x):
             print("asked", file=sys.stderr, flush=True)
@@ -488,7 +508,8 @@ def test_an_interrupt_of_a_script_reaches_it_and_ends_the_thread(tmp_path):
         except KeyboardInterrupt:
             print([t.name for t in threading.enumerate()])
             sys.exit(9)
-    """))
+    """)
+    )
     with subprocess.Popen(
         [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
@@ -523,6 +544,6 @@ def test_errors_of_targets_are_said_as_they_are():
         raise TargetError("the program is not there")
 
     guard = Guard(5.0)
-    with pytest.raises(TargetError, match="^the program is not there$"):
+    with pytest.raises(TargetError, match=r"^the program is not there$"):
         guard("forward", failing)
     guard.close()

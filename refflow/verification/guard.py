@@ -15,10 +15,10 @@ import contextlib
 import ctypes
 import io
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,6 +38,9 @@ class TargetTimeout(TargetError, TimeoutError):
 
 class OutOfBudget(RefflowError, RuntimeError):
     """A check has used the time it was given; what it has not seen by then, it does not judge."""
+
+
+patience: ContextVar[float] = ContextVar("seconds that a call may take while a target is made", default=20.0)
 
 
 class Abandoned(BaseException):
@@ -291,8 +294,11 @@ def _asked(target: Target, arguments: Any, power: int) -> int:
     """How many numbers an answer should hold: rows times coordinates, or coordinates squared for Jacobians."""
     dims = [int(np.prod(shape)) for shape in (target.event_shape, target.output_shape) if shape is not None]
     first = arguments[0] if arguments else 1
-    rows = first.size // max(min(dims), 1) if isinstance(first, np.ndarray) else first if isinstance(first, int) else 1
-    return int(rows) * max(dims) ** power
+    if isinstance(first, np.ndarray):
+        rows = first.size // max(min(dims), 1)
+    else:
+        rows = int(first) if isinstance(first, int | np.integer) else 1
+    return int(rows * max(dims) ** power)
 
 
 def _pair(name: str, answer: Any, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -326,4 +332,6 @@ def _what(answer: Any) -> str:
     shape, name = getattr(answer, "shape", None), type(answer).__name__
     if answer is None:
         return "None"
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}" + (f" of shape {tuple(shape)}" if isinstance(shape, tuple) else "")
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}" + (
+        f" of shape {tuple(shape)}" if isinstance(shape, tuple) else ""
+    )

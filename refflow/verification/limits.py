@@ -46,7 +46,9 @@ def require_jacobian(coordinates: int) -> None:
 def require_draws(draws: int, coordinates: int) -> None:
     """Raises TooManyCoordinates where that many draws take more than four times `NUMBERS`."""
     if draws * coordinates > 4 * NUMBERS:
-        raise TooManyCoordinates(f"too many coordinates for {draws} draws: {coordinates}, at most {4 * NUMBERS // draws}")
+        raise TooManyCoordinates(
+            f"too many coordinates for {draws} draws: {coordinates}, at most {4 * NUMBERS // draws}"
+        )
 
 
 def affordable_rows(rows: int, target: Target) -> int:
@@ -60,13 +62,13 @@ def affordable_rows(rows: int, target: Target) -> int:
 def unchanged() -> Iterator[None]:
     """The global random states of NumPy and Python, the working directory and the filters of warnings are afterwards
     what they were; warnings of foreign code are not shown."""
-    arrays, plain, folder = np.random.get_state(), random.getstate(), _folder()
+    arrays, plain, folder = np.random.get_state(), random.getstate(), _folder()  # noqa: NPY002
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        np.random.set_state(arrays)
+        np.random.set_state(arrays)  # noqa: NPY002
         random.setstate(plain)
         if folder is not None and _folder() != folder:
             with suppress(OSError):
