@@ -120,7 +120,8 @@ def endless(x):
 
 
 RAISED = [
-    ValueError("a reason"), SystemExit(3), KeyboardInterrupt(), MemoryError(), GeneratorExit(), StopIteration(1), Mute(),
+    ValueError("a reason"), SystemExit(3), KeyboardInterrupt(), MemoryError(), GeneratorExit(),
+    StopIteration(1), Mute(),
 ]  # fmt: skip
 
 
