@@ -165,7 +165,8 @@ def page() -> str:
         "which are the seconds in the next column (JAX's; counted where the adapter tells of them).",
         "Memory is the process's peak, its library included; `before` is its peak before the verification.",
         "",
-        "| flow | level | seconds | fastest to slowest | compiling | may take | calls | peak, MB | before, MB | verdicts "
+        "| flow | level | seconds | fastest to slowest | compiling | may take | calls | peak, MB | before, MB "
+        "| verdicts "
         "| slowest checks |",
         "| --- " * 11 + "|",
     ]
@@ -174,8 +175,8 @@ def page() -> str:
         checks = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in case["slowest"])
         lines.append(
             f"| {case['flow']} | {case['level']} | {statistics.median(case['all seconds']):.1f} | "
-            f"{min(case['all seconds']):.1f} to {max(case['all seconds']):.1f} | {case['compiling']:.1f} | {LEVELS[case['level']]:g} | "
-            f"{case['calls']} | {case['megabytes']:.0f} | "
+            f"{min(case['all seconds']):.1f} to {max(case['all seconds']):.1f} | "
+            f"{case['compiling']:.1f} | {LEVELS[case['level']]:g} | {case['calls']} | {case['megabytes']:.0f} | "
             f"{case['megabytes before']:.0f} | {verdicts} | {checks} |"
         )
     lines += [

@@ -40,7 +40,7 @@ def at(function: Callable[..., Any] | None, x: np.ndarray, context: Context = No
 
 def log_density(target: Target, x: np.ndarray, context: Context = None) -> np.ndarray:
     """log_prob of many rows, in float64, a chunk at a time."""
-    parts = chunks(len(x))
+    parts = chunks(len(x), x[:1].size)
     found = [at(target.log_prob, x[s], None if context is None else context[s]) for s in parts]
     return np.concatenate(
         [np.asarray(a, dtype=np.float64).reshape(len(x[s])) for a, s in zip(found, parts, strict=True)]

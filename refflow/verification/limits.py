@@ -21,16 +21,18 @@ COORDINATES = 512
 NUMBERS = 1 << 22
 """The most numbers that one array of a verification should hold, 32 MiB: a law keeps some twenty of that size."""
 
-CHUNK = 1 << 11
-"""Rows of one call at most where a check asks for many: neither all memory nor the time limit of a call."""
+CALL = 1 << 14
+"""Coordinates of all rows of one call at most where a check asks for many: an autoregressive network was seen to take
+16 kB for each. Never fewer rows than 256, nor more than 8,192."""
 
 FEWEST = 4
 """Rows that are asked at least."""
 
 
-def chunks(n: int) -> list[slice]:
-    """Slices of n rows, `CHUNK` at most in each; one, empty, for none."""
-    return [slice(i, min(i + CHUNK, n)) for i in range(0, max(n, 1), CHUNK)]
+def chunks(n: int, coordinates: int) -> list[slice]:
+    """Slices of n rows, each small enough for one call; one, empty, for none."""
+    rows = min(max(CALL // max(coordinates, 1), 256), 8192)
+    return [slice(i, min(i + rows, n)) for i in range(0, max(n, 1), rows)]
 
 
 class TooManyCoordinates(RefflowError, RuntimeError):

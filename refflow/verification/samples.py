@@ -28,7 +28,7 @@ def tiled(context: Context, n: int) -> Context:
 def draw(target: Target, n: int, seed: int, context: Context = None) -> np.ndarray:
     """n draws, one for each of the tiled rows of the context; many of them a chunk at a time, of other seeds."""
     rows, found = tiled(context, n), []
-    for i, part in enumerate(chunks(n)):
+    for i, part in enumerate(chunks(n, target.dim)):
         asked = part.stop - part.start, seed + SEEDS * i
         found.append(target.sample(*asked) if rows is None else target.sample(*asked, rows[part]))  # type: ignore[misc]
     return np.asarray(found[0]) if len(found) == 1 else np.concatenate(found)
