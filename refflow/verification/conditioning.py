@@ -34,7 +34,7 @@ from refflow.bijections import Bijection, Chain, Frozen, Inverse
 from refflow.modules import Module, field_names, map_arrays, map_modules, replace
 from refflow.verification.guard import Guard, OutOfBudget
 from refflow.verification.jacobians import STEP, steps
-from refflow.verification.limits import NUMBERS, require_jacobian
+from refflow.verification.limits import NUMBERS, chunks, require_jacobian
 from refflow.verification.targets import Target
 
 T = TypeVar("T")
@@ -56,6 +56,9 @@ def forward(f: Any, x: np.ndarray, context: np.ndarray | None = None) -> tuple[n
     if guard is not None and isinstance(f, Bijection):
         return guard("forward", f.forward, *arguments)  # type: ignore[no-any-return]
     with np.errstate(all="ignore"):
+        if isinstance(f, Target) and len(slices := chunks(len(x), f.dim)) > 1:
+            parts = [f.forward(*(a[part] for a in arguments)) for part in slices]  # type: ignore[misc]
+            return np.concatenate([y for y, _ in parts]), np.concatenate([log_det for _, log_det in parts])
         return f.forward(*arguments)  # type: ignore[no-any-return]
 
 

@@ -17,13 +17,11 @@ from refflow.verification.adapters import refflow_flows
 from refflow.verification.adapters.given import Given
 from refflow.verification.conditioning import Conditions, cast, conditions, derivatives, forward, unit
 from refflow.verification.guard import OutOfBudget, TargetError, TargetTimeout
+from refflow.verification.limits import chunks
 from refflow.verification.targets import Target
 from refflow.verification.verdicts import Finding, LawViolation, Measured, judge
 
 Context = np.ndarray | None
-
-CHUNK = 1 << 13
-"""Rows of one call, so that a large question takes neither all memory nor the time limit of a call."""
 
 
 def as_target(f: Any, context: Context = None) -> Target:
@@ -41,8 +39,8 @@ def at(function: Callable[..., Any] | None, x: np.ndarray, context: Context = No
 
 
 def log_density(target: Target, x: np.ndarray, context: Context = None) -> np.ndarray:
-    """log_prob of many rows, in float64, `CHUNK` at a time."""
-    parts = [np.s_[i : i + CHUNK] for i in range(0, len(x), CHUNK)]
+    """log_prob of many rows, in float64, a chunk at a time."""
+    parts = chunks(len(x), x[:1].size)
     found = [at(target.log_prob, x[s], None if context is None else context[s]) for s in parts]
     return np.concatenate(
         [np.asarray(a, dtype=np.float64).reshape(len(x[s])) for a, s in zip(found, parts, strict=True)]

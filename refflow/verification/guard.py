@@ -18,6 +18,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,6 +38,9 @@ class TargetTimeout(TargetError, TimeoutError):
 
 class OutOfBudget(RefflowError, RuntimeError):
     """A check has used the time it was given; what it has not seen by then, it does not judge."""
+
+
+patience: ContextVar[float] = ContextVar("seconds that a call may take while a target is made", default=20.0)
 
 
 class Abandoned(BaseException):
@@ -85,6 +89,8 @@ class Guard:
     calls: int = 0
     prepared: float = 0.0
     """Seconds of the running call that its budget is not charged for."""
+    granted: float = 0.0
+    """Seconds of all calls that no budget was charged for."""
     changes: int = 0
     """How often parameters were set: what was known before is of other maps."""
     hung: str | None = None
@@ -103,13 +109,17 @@ class Guard:
         self._start()
         with contextlib.redirect_stdout(self.printed):  # here, not in the thread: one that hangs would keep it
             value, error = self._answer(name, function, arguments)
-        self.deadline, self.end, self.prepared = self.deadline + self.prepared, self.end + self.prepared, 0.0
+        self._grant()
         if isinstance(error, TargetError):
             raise error
         if error is not None:
             said = f"{type(error).__name__}: {line(error)}".removesuffix(": ")
             raise TargetError(f"{name}{_shapes(arguments)} raised {said}") from error
         return value
+
+    def _grant(self) -> None:
+        more, self.prepared = self.prepared, 0.0
+        self.deadline, self.end, self.granted = self.deadline + more, self.end + more, self.granted + more
 
     def regardless(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """The same whatever the time: to put a target back as it was."""
@@ -140,6 +150,16 @@ class Guard:
             yield
         finally:
             self.deadline = float("inf")
+
+    @contextlib.contextmanager
+    def share(self, seconds: float) -> Iterator[None]:
+        """Within a budget, calls are made for at most that many seconds of it."""
+        outer, granted = self.deadline, self.granted
+        self.deadline = min(outer, time.monotonic() + seconds)
+        try:
+            yield
+        finally:
+            self.deadline = outer + self.granted - granted
 
     def _start(self) -> None:
         if self._thread is None:
@@ -274,8 +294,11 @@ def _asked(target: Target, arguments: Any, power: int) -> int:
     """How many numbers an answer should hold: rows times coordinates, or coordinates squared for Jacobians."""
     dims = [int(np.prod(shape)) for shape in (target.event_shape, target.output_shape) if shape is not None]
     first = arguments[0] if arguments else 1
-    rows = first.size // max(min(dims), 1) if isinstance(first, np.ndarray) else first if isinstance(first, int) else 1
-    return int(int(rows) * max(dims) ** power)
+    if isinstance(first, np.ndarray):
+        rows = first.size // max(min(dims), 1)
+    else:
+        rows = int(first) if isinstance(first, int | np.integer) else 1
+    return int(rows * max(dims) ** power)
 
 
 def _pair(name: str, answer: Any, most: int) -> tuple[np.ndarray, np.ndarray]:

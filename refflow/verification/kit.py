@@ -14,7 +14,7 @@ from refflow.verification.adapters import recognise
 from refflow.verification.checks import CHECKS, LEVELS, Check, Level, Run
 from refflow.verification.conditioning import guarding, remembered
 from refflow.verification.diagnosis import diagnose
-from refflow.verification.guard import Guard, OutOfBudget, TargetError, TargetTimeout, guarded, line
+from refflow.verification.guard import Guard, OutOfBudget, TargetError, TargetTimeout, guarded, line, patience
 from refflow.verification.limits import TooManyCoordinates, affordable_rows, unchanged
 from refflow.verification.points import Points, completed
 from refflow.verification.points import points as drawn
@@ -107,13 +107,20 @@ def verify(
     if level not in LEVELS:
         raise StructureError(f"expected a level of {', '.join(LEVELS)}, got {level!r}")
     _require_plain(dtype, seed, timeout)
-    found = recognise(
-        target,
-        forward=forward, inverse=inverse, log_prob=log_prob, sample=sample, sample_and_log_prob=sample_and_log_prob,
-        event_shape=event_shape, context=context, domain=domain, codomain=codomain, name=name, **more,
-    )  # fmt: skip
     expected = _expected(expected_failures)
     chosen = _chosen(only)
+    token = patience.set(timeout)
+    try:
+        found = recognise(
+            target,
+            forward=forward, inverse=inverse, log_prob=log_prob, sample=sample, sample_and_log_prob=sample_and_log_prob,
+            event_shape=event_shape, context=context, domain=domain, codomain=codomain, name=name, **more,
+        )  # fmt: skip
+    except TargetTimeout as failure:
+        called = name or type(target).__name__
+        return Report(called, level, seed, (), (), str(failure), time.monotonic() - started, _versions())
+    finally:
+        patience.reset(token)
     if found.rounds is not None:
         asked: dict[str, Any] = {"dtype": dtype, "level": level, "only": chosen, "expected_failures": expected,
                                  "points": points}  # fmt: skip

@@ -21,8 +21,18 @@ COORDINATES = 512
 NUMBERS = 1 << 22
 """The most numbers that one array of a verification should hold, 32 MiB: a law keeps some twenty of that size."""
 
+CALL = 1 << 14
+"""Coordinates of all rows of one call at most where a check asks for many: an autoregressive network was seen to take
+16 kB for each. Never fewer rows than 256, nor more than 8,192."""
+
 FEWEST = 4
 """Rows that are asked at least."""
+
+
+def chunks(n: int, coordinates: int) -> list[slice]:
+    """Slices of n rows, each small enough for one call; one, empty, for none."""
+    rows = min(max(CALL // max(coordinates, 1), 256), 8192)
+    return [slice(i, min(i + rows, n)) for i in range(0, max(n, 1), rows)]
 
 
 class TooManyCoordinates(RefflowError, RuntimeError):

@@ -7,10 +7,14 @@ import numpy as np
 
 from refflow.verification.conditioning import forward, inverse, unit
 from refflow.verification.densities import Context, at, log_density
+from refflow.verification.limits import chunks
 from refflow.verification.targets import Target
 
 ROUNDINGS = 64.0
 """A row is moved by so many units in its last place to see whether anything computed there is its own."""
+
+SEEDS = 1_000_003
+"""From the seed of a chunk of draws to that of the next: further than the seeds that checks use are apart."""
 
 STEADY = 1e-2
 """Nats, and standard deviations, by which that may move it."""
@@ -22,10 +26,12 @@ def tiled(context: Context, n: int) -> Context:
 
 
 def draw(target: Target, n: int, seed: int, context: Context = None) -> np.ndarray:
-    """n draws, one for each of the tiled rows of the context."""
-    rows = tiled(context, n)
-    found = target.sample(n, seed) if rows is None else target.sample(n, seed, rows)  # type: ignore[misc]
-    return np.asarray(found)
+    """n draws, one for each of the tiled rows of the context; many of them a chunk at a time, of other seeds."""
+    rows, found = tiled(context, n), []
+    for i, part in enumerate(chunks(n, target.dim)):
+        asked = part.stop - part.start, seed + SEEDS * i
+        found.append(target.sample(*asked) if rows is None else target.sample(*asked, rows[part]))  # type: ignore[misc]
+    return np.asarray(found[0]) if len(found) == 1 else np.concatenate(found)
 
 
 def draw_with_density(target: Target, n: int, seed: int, context: Context = None) -> tuple[np.ndarray, np.ndarray]:

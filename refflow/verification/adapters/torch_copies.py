@@ -21,12 +21,12 @@ INVERSES = ("_InverseTransform", "Inverse")
 def of(obj: Any, module: str, *names: str) -> bool:
     """Whether a class of this module and one of these names (any, if none is given) is in the object's ancestry;
     `module` may be a package."""
-    kind: Any = type(obj)  # hashable, whatever its metaclass says
-    return bool(_descends(kind, module, names))
+    kind: Any = type(obj)
+    return _descends(kind, module, names)
 
 
 @functools.lru_cache(4096)
-def _descends(kind: type, module: str, names: tuple[str, ...]) -> bool:
+def _descends(kind: Any, module: str, names: tuple[str, ...]) -> bool:
     return any(
         (c.__module__ == module or c.__module__.startswith(module + ".")) and (not names or c.__name__ in names)
         for c in kind.__mro__

@@ -9,24 +9,23 @@ import numpy as np
 from refflow.errors import StructureError
 from refflow.verification.adapters import torch_copies as copies
 from refflow.verification.adapters.torch_calls import Calls, Description, drawing, on_rows, some_rows
-from refflow.verification.guard import Guard, TargetError
-
-SECONDS = 20.0
-"""What a call may take before it counts as hanging."""
+from refflow.verification.guard import Guard, TargetError, TargetTimeout, patience
 
 
 def tried(
     held: Any, d: Description, side: str, n: int, default: str | None = None
 ) -> "tuple[np.ndarray, ...] | BaseException":
-    """What a call at n rows returns, or raises, in a thread of its own and with a time limit."""
+    """What a call at n rows returns, or raises, in a thread of its own; raises TargetTimeout if it hangs."""
     call = getattr(d.calls(held), side)
     if call is None:
         return NotImplementedError(side)
     dtype, (x, context) = copies.own_dtype(held) or "float64", some_rows(d, n, turned=side == "inverse")
-    guard = Guard(SECONDS)
+    guard = Guard(patience.get())
     try:
         answer = guard(side, on_rows(call, copies.Surroundings(default)), *(a.astype(dtype) for a in (x, *context)))
         return tuple(np.array(part) for part in answer)
+    except TargetTimeout:
+        raise
     except TargetError as error:
         return error.__cause__ or error
     finally:
@@ -39,11 +38,13 @@ def draws(held: Any, d: Description, default: str | None = None) -> str | None:
     calls, (_, context) = d.calls(held), some_rows(d, 2)
     rows = [c.astype(copies.own_dtype(held) or "float64") for c in context]
     found: set[str] = set()
-    guard = Guard(SECONDS)
+    guard = Guard(patience.get())
     try:
         for draw in filter(None, (calls.sample, calls.sample_and_log_prob)):
             answer = guard("sample", drawing(draw, copies.Surroundings(default)), 2, 0, *rows)
             found |= {str(part.dtype) for part in (answer if isinstance(answer, tuple) else (answer,))}
+    except TargetTimeout:
+        raise
     except TargetError as error:
         return type(error.__cause__ or error).__name__
     finally:
