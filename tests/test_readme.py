@@ -35,7 +35,8 @@ def test_the_code_of_the_readme_runs(tmp_path, monkeypatch, capsys):
         if not set(missing) & set(imported(block)):
             exec(compile(block, "README.md", "exec"), names)
     assert isinstance(names["flow"], refflow.Flow)
-    assert "antisymmetry" in capsys.readouterr().out
+    assert {check.id for check in names["report"].of("fail")} == {"LD2", "LD3"}
+    assert "FAIL         LD3" in capsys.readouterr().out
     names["test_shear"]()
     if missing:
         pytest.skip(f"ran all but the block that needs {', '.join(missing)}")
