@@ -1,7 +1,7 @@
 """Verify a flow written in C: `c_flow/flow.c` answers requests, refflow runs it and asks the laws.
 
 The right version passes; each version with a planted fault is found out. For other languages do the same: the module
-`refflow.verification.exchange` states what a program reads and writes.
+`refflow.verification.programs.exchange` states what a program reads and writes.
 """
 
 import shutil
@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import refflow
-from refflow.verification.exchange import program
+from refflow.verification.programs.exchange import program
 
 SOURCE = Path(__file__).resolve().parent / "c_flow" / "flow.c"
 FAULTS = {

@@ -16,12 +16,12 @@ import refflow
 from refflow.errors import FileError, ShapeError, StructureError
 from refflow.modules import map_arrays
 from refflow.verification import jacobians
-from refflow.verification.exchange import export_request, import_response, program
 from refflow.verification.guard import TargetError, TargetTimeout
-from refflow.verification.processes import run
-from refflow.verification.report import Report
-from refflow.verification.requests import Answer, Call, in_order, read_request, read_response, write_request
-from refflow.verification.rounds import in_rounds, mark, marked
+from refflow.verification.programs.exchange import export_request, import_response, program
+from refflow.verification.programs.processes import run
+from refflow.verification.programs.requests import Answer, Call, in_order, read_request, read_response, write_request
+from refflow.verification.programs.rounds import in_rounds, mark, marked
+from refflow.verification.reports.report import Report
 from refflow.verification.targets import Target
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "c_flow" / "flow.c"

@@ -14,11 +14,11 @@ import pytest
 
 import refflow
 from refflow.errors import RefflowError, ShapeError
-from refflow.verification.figures import figures, relation
 from refflow.verification.replaying import replay, reproduction
-from refflow.verification.report import STATUSES, Outcome, Report, read_report
+from refflow.verification.reports.figures import figures, relation
+from refflow.verification.reports.report import STATUSES, Outcome, Report, read_report
 
-SCHEMA = json.loads(files("refflow.verification").joinpath("report.schema.json").read_text())
+SCHEMA = json.loads(files("refflow.verification.reports").joinpath("report.schema.json").read_text())
 
 
 def shift(x):

@@ -15,7 +15,7 @@ import pytest
 
 import refflow
 from refflow.cli import main
-from refflow.verification.report import read_report
+from refflow.verification.reports.report import read_report
 
 FLOWS = """
 import ctypes, os

@@ -58,7 +58,7 @@ def verify(
 
         refflow verify --exec "./flow {request} {response}" --event-shape 4 --functions forward,inverse,log_prob
 
-    What a program in C, Julia, R, ... reads and writes: `python -m pydoc refflow.verification.exchange`.
+    What a program in C, Julia, R, ... reads and writes: `python -m pydoc refflow.verification.programs.exchange`.
     """
     sources = [bool(target), bool(exec_), export is not None, import_ is not None]
     require(sum(sources) == 1, "expected one of TARGET, --exec, --export and --import")
@@ -135,7 +135,7 @@ def _by_command(command: str, flow: dict[str, Any]) -> Ask:
     require("event_shape" in flow, "--exec needs --event-shape, the shape of one row")
 
     def ask(verify: Callable[..., Any], asked: dict[str, Any]) -> Any:
-        from refflow.verification.exchange import program
+        from refflow.verification.programs.exchange import program
 
         return verify(program(command, timeout=asked["timeout"], **flow), **asked)
 
@@ -146,7 +146,7 @@ def _export(folder: Path, flow: dict[str, Any], asked: dict[str, Any]) -> Path:
     """Write the first request for a program that is run by hand."""
     require("inverse" not in flow, "--inverse does not go with --export")
     require("event_shape" in flow, "--export needs --event-shape, the shape of one row")
-    from refflow.verification.offline import export_request
+    from refflow.verification.programs.offline import export_request
 
     kept = {k: v for k, v in asked.items() if k not in ("timeout", "dtype")}
     return export_request(folder, **flow, **kept)
@@ -154,7 +154,7 @@ def _export(folder: Path, flow: dict[str, Any], asked: dict[str, Any]) -> Path:
 
 def _import(folder: Path) -> Any:
     """The report that the program's responses give; exits where it must answer another request first."""
-    from refflow.verification.offline import import_response
+    from refflow.verification.programs.offline import import_response
 
     found = import_response(folder)
     if isinstance(found, Path):
@@ -175,7 +175,7 @@ def _replayed(ask: Ask, asked: dict[str, Any], path: Path) -> int:
     """Ask again what failed in a report; 1 if anything still fails."""
     from refflow.cli.quiet import to_stderr
     from refflow.verification.replaying import replay
-    from refflow.verification.report import read_report
+    from refflow.verification.reports.report import read_report
 
     report = read_report(path.read_text())
     kept = {k: v for k, v in asked.items() if k in ("timeout", "dtype")}

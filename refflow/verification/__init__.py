@@ -42,7 +42,7 @@ from refflow.verification.laws import (
 )
 from refflow.verification.masses import normalisation
 from refflow.verification.replaying import Replayed, replay
-from refflow.verification.report import Outcome, Report, read_report
+from refflow.verification.reports.report import Outcome, Report, read_report
 from refflow.verification.sampling import (
     sampled_density,
     samples_follow_base,

@@ -9,7 +9,7 @@ from refflow.errors import StructureError
 from refflow.verification.checks import CHECKS, LEVELS
 from refflow.verification.kit import require_known, verify
 from refflow.verification.replaying import reproduction
-from refflow.verification.report import Outcome, Report
+from refflow.verification.reports.report import Outcome, Report
 
 NOT_DECIDED = ("inconclusive", "blocked", "skipped")
 

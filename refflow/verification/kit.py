@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from refflow.errors import StructureError
-from refflow.verification import evidence
 from refflow.verification.adapters import recognise
 from refflow.verification.checks import CHECKS, LEVELS, Check, Level, Run
 from refflow.verification.conditioning import guarding, remembered
@@ -18,7 +17,8 @@ from refflow.verification.guard import Guard, OutOfBudget, TargetError, TargetTi
 from refflow.verification.limits import TooManyCoordinates, affordable_rows, unchanged
 from refflow.verification.points import Points, completed
 from refflow.verification.points import points as drawn
-from refflow.verification.report import Outcome, Report
+from refflow.verification.reports import evidence
+from refflow.verification.reports.report import Outcome, Report
 from refflow.verification.targets import Box, Target
 from refflow.verification.verdicts import EXCESS, Finding, LawViolation, Watch, watched
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from refflow.errors import RefflowError
 from refflow.verification.kit import verify
-from refflow.verification.report import Outcome, Report
+from refflow.verification.reports.report import Outcome, Report
 
 LONGEST = 64
 """Coordinates up to which a reproduction spells its row out."""

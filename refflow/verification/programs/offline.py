@@ -12,10 +12,10 @@ import numpy as np
 from refflow.errors import FileError, StructureError
 from refflow.verification.guard import TargetError
 from refflow.verification.kit import verify
-from refflow.verification.programs import connected, described, shape_of, width
-from refflow.verification.report import Report
-from refflow.verification.requests import Call, read_request, read_response, write_request
-from refflow.verification.rounds import Ledger, one_round
+from refflow.verification.programs.answering import connected, described, shape_of, width
+from refflow.verification.programs.requests import Call, read_request, read_response, write_request
+from refflow.verification.programs.rounds import Ledger, one_round
+from refflow.verification.reports.report import Report
 from refflow.verification.targets import Box, Target
 
 SETTINGS = "refflow-export-1"

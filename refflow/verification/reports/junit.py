@@ -9,7 +9,7 @@ import re
 from typing import Any
 from xml.etree import ElementTree
 
-from refflow.verification.report import Outcome, Report
+from refflow.verification.reports.report import Outcome, Report
 
 FAILED = ("fail", "xpass")
 

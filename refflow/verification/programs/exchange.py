@@ -56,12 +56,12 @@ from pathlib import Path
 import numpy as np
 
 from refflow.errors import StructureError
-from refflow.verification.offline import export_request, import_response
-from refflow.verification.processes import run
-from refflow.verification.programs import connected, described, width
-from refflow.verification.report import Report
-from refflow.verification.requests import Answer, Call, read_response, write_request
-from refflow.verification.rounds import in_rounds
+from refflow.verification.programs.answering import connected, described, width
+from refflow.verification.programs.offline import export_request, import_response
+from refflow.verification.programs.processes import run
+from refflow.verification.programs.requests import Answer, Call, read_response, write_request
+from refflow.verification.programs.rounds import in_rounds
+from refflow.verification.reports.report import Report
 from refflow.verification.targets import Box, Target
 
 

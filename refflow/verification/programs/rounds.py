@@ -18,8 +18,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from refflow.verification.guard import TargetError
-from refflow.verification.report import Report
-from refflow.verification.requests import WITH_LOG, WITH_VALUE, Answer, Call, in_order
+from refflow.verification.programs.requests import WITH_LOG, WITH_VALUE, Answer, Call, in_order
+from refflow.verification.reports.report import Report
 from refflow.verification.targets import Target
 
 MARKS = {

@@ -128,13 +128,13 @@ class Report:
 
     def to_junit(self, path: str | Path | None = None) -> str:
         """The report as JUnit XML: a test case a check."""
-        from refflow.verification.junit import junit
+        from refflow.verification.reports.junit import junit
 
         return _kept(junit(self), path)
 
     def to_html(self, path: str | Path | None = None) -> str:
         """The report as one self-contained page with pictures."""
-        from refflow.verification.page import page
+        from refflow.verification.reports.page import page
 
         return _kept(page(self), path)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from refflow.verification.svg import (
+from refflow.verification.reports.svg import (
     HEIGHT,
     LEFT,
     RIGHT,

@@ -7,11 +7,11 @@ colours (Okabe and Ito's, which colour-blind readers tell apart).
 import math
 from html import escape
 
-from refflow.verification.figures import Figure, figures
-from refflow.verification.junit import legal
 from refflow.verification.replaying import reproduction
-from refflow.verification.report import Outcome, Report
-from refflow.verification.style import STYLE
+from refflow.verification.reports.figures import Figure, figures
+from refflow.verification.reports.junit import legal
+from refflow.verification.reports.report import Outcome, Report
+from refflow.verification.reports.style import STYLE
 
 SYMBOLS = {
     "pass": "\u2713", "fail": "\u2717", "warn": "!", "inconclusive": "?", "blocked": "\u2298", "skipped": "\u2013",

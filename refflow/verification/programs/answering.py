@@ -9,7 +9,7 @@ import numpy as np
 from refflow.errors import ShapeError, StructureError
 from refflow.verification.densities import normal
 from refflow.verification.guard import TargetError
-from refflow.verification.requests import DRAWN, DTYPES, FUNCTIONS, WITH_LOG, WITH_VALUE, Answer, Call
+from refflow.verification.programs.requests import DRAWN, DTYPES, FUNCTIONS, WITH_LOG, WITH_VALUE, Answer, Call
 from refflow.verification.targets import Box, Target
 
 
