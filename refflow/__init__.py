@@ -30,6 +30,8 @@ The rooms, each of which imports only from those above it:
     cli/            the command line, one file a command
 """
 
+from typing import TYPE_CHECKING, Any
+
 from refflow import arrays as arrays
 from refflow.arrays import tree_map, value_and_grad
 from refflow.bijections import (
@@ -96,9 +98,21 @@ from refflow.preprocessing import Dequantization, standardize
 from refflow.recipes import glow, iaf, initialize, maf, nice, nsf, nsf_ar, nsf_circular, realnvp, realnvp_image
 from refflow.scoring import Score, score
 from refflow.training import Epoch, FitResult, History, fit
-from refflow.verification.kit import verify
+
+if TYPE_CHECKING:
+    from refflow.verification.kit import verify
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """`verify` on first use: who trains or samples need not load the laws."""
+    if name == "verify":
+        from refflow.verification.kit import verify
+
+        return verify
+    raise AttributeError(f"module 'refflow' has no attribute {name!r}")
+
 
 __all__ = [
     "arrays",

@@ -18,7 +18,8 @@ import pytest
 
 import refflow
 from refflow.errors import ShapeError, StructureError
-from refflow.verification.guard import Guard, OutOfBudget, TargetError, TargetTimeout, guarded, left_behind
+from refflow.verification.answers import guarded
+from refflow.verification.guard import Guard, OutOfBudget, TargetError, TargetTimeout, left_behind
 from refflow.verification.targets import Target
 
 D = 3

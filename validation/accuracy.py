@@ -27,7 +27,8 @@ from refflow.arrays.tracing import ArrayBox
 from refflow.modules import arrays, bind_arrays, map_arrays, named_arrays
 from refflow.strategies import POSITIVE, SCALES
 from refflow.verification import turned
-from refflow.verification.conditioning import cast, conditions, derivatives, forward, layers, unit
+from refflow.verification.calls import cast, forward, layers
+from refflow.verification.conditioning import conditions, derivatives, unit
 from refflow.verification.verdicts import EXCESS
 
 DRAWS, ROWS = 8, 50

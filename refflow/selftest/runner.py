@@ -118,7 +118,8 @@ def chosen(level: str, short: bool, seeds: int) -> list[Place]:
     """Which subjects are asked: all faults that a check of the level can kill, and the sound subjects of every seed;
     with `short`, every third of each."""
     from refflow.selftest import CLEAN, FAULTS
-    from refflow.verification.checks import CHECKS, LEVELS
+    from refflow.verification.checks import CHECKS
+    from refflow.verification.runs import LEVELS
 
     names = list(LEVELS)
     asked = {check.id for check in CHECKS if names.index(check.level) <= names.index(level)}

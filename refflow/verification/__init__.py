@@ -1,21 +1,33 @@
-"""The laws that a correct bijection and a correct flow obey, and `check_laws`, which asks them all.
+"""Is a flow right? `verify` asks anyone's flow every check and reports; `check_laws` asks the laws in a property test.
+
+The laws, each a function `(f, x, context) -> Finding` that raises `LawViolation`, an AssertionError that says which
+law, by how much, and where:
 
     laws            of values: round trip, antisymmetry, chain, precision, continuity, onto
-    determinants    of log-determinants: against the complex step and SciPy's differences
-    structure       of rows: shapes, dtypes, memory, repeatability, independence
-    densities       of log-densities: change of variables, row by row
-    masses          of their integral: quadrature, and a bridge to a density of mass 1
-    sampling        of samples: their seed, and that they follow the base and the density
-    history         of memory: what was asked before, and parameters that change
-    gradients       of a target's own differentiation
-    bounds          when a statistic is a fault
-    conditioning    how much rounding may move a result
-    verdicts        when an error is a fault
-    jacobians       derivatives that know nothing of the map's own log-determinant
+    determinants    of log-determinants: against the complex step, the target's own and SciPy's differences
+    structure       of rows: shapes, dtypes, repeatability, independence
+    memory, masks, context, nonfinite    of inputs and results; of what may depend on what; of NaN and infinity
+    edges, slopes, monotone, reach, lines    of kinks, knots, tails and ranges, along coordinate lines
+    densities, masses, sampling, samples     of log-densities, their integral, and samples
+    history, gradients    of what was asked before; of a target's own differentiation
 
-A law is a function `(f, x, context) -> Finding` that raises `LawViolation`, an AssertionError that says which law, by
-how much, and where. f is a refflow map, or any object whose `forward` and `inverse` take NumPy arrays of rows and
-return `(value, log_det)`; `Functions` makes one of two functions.
+How they judge:
+
+    calls           how a map is called, turned, taken apart, cast
+    conditioning    how much rounding may move a result
+    jacobians       derivatives that know nothing of the map's own log-determinant
+    verdicts        when an error is a fault;  bounds: when a statistic is one;  comparison: when two answers differ
+
+The kit:
+
+    kit             `verify`;  checks: the table;  runs, asking: the words it is written in;  points: where it asks
+    targets         what a check may ask of a flow;  adapters/: of anyone's;  programs/: of programs in other languages
+    guard, answers, limits    calls of foreign code, what they return, how much they may take
+    diagnosis, readings, conventions, shrink    the likeliest cause, and the shortest input
+    reports/        text, JSON, JUnit, a page with pictures;  replaying: a failure again;  cases: for pytest
+
+f is a refflow map, a `Target`, or any object whose `forward` and `inverse` take NumPy arrays of rows and return
+`(value, log_det)`; `Functions` makes one of two functions.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,8 +38,9 @@ import numpy as np
 
 from refflow.errors import ShapeError
 from refflow.flow import Flow
+from refflow.verification.calls import forward, turned
 from refflow.verification.cases import parametrize_with_checks
-from refflow.verification.conditioning import Conditions, conditions, forward, turned
+from refflow.verification.conditioning import Conditions, conditions
 from refflow.verification.densities import change_of_variables, coding, density_rows
 from refflow.verification.determinants import log_det_autodiff, log_det_central, log_det_complex_step, log_det_ladder
 from refflow.verification.jacobians import Jacobian, central, complex_step, ladder

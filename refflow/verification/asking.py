@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from refflow.verification import context, laws, masks, memory, nonfinite
-from refflow.verification.conditioning import forward, turned
+from refflow.verification.calls import forward, turned
 from refflow.verification.guard import TargetError
 from refflow.verification.verdicts import Finding, LawViolation
 
 if TYPE_CHECKING:
-    from refflow.verification.checks import Run
+    from refflow.verification.runs import Run
 
 
 def arrays_kept(run: "Run") -> Finding:

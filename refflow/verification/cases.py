@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from refflow.errors import StructureError
-from refflow.verification.checks import CHECKS, LEVELS
+from refflow.verification.checks import CHECKS
 from refflow.verification.kit import require_known, verify
 from refflow.verification.replaying import reproduction
 from refflow.verification.reports.report import Outcome, Report
+from refflow.verification.runs import LEVELS
 
 NOT_DECIDED = ("inconclusive", "blocked", "skipped")
 

@@ -30,11 +30,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from refflow.bijections import Bijection, Chain, Frozen, Inverse
-from refflow.modules import Module, field_names, map_arrays, map_modules, replace
-from refflow.verification.guard import Guard, OutOfBudget
+from refflow.bijections import Inverse
+from refflow.modules import Module, field_names, map_modules, replace
+from refflow.verification.calls import cast, current_guard, forward, layers
 from refflow.verification.jacobians import STEP, steps
-from refflow.verification.limits import NUMBERS, chunks, require_jacobian
+from refflow.verification.limits import NUMBERS, require_jacobian
 from refflow.verification.targets import Target
 
 T = TypeVar("T")
@@ -47,99 +47,6 @@ SATURATED = -18.0
 
 LINEAR = 1e-3
 """The largest relative error that first-order theory is trusted with."""
-
-
-def forward(f: Any, x: np.ndarray, context: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """f.forward at x; maps without a context need not know the word."""
-    arguments = (x,) if context is None else (x, context)
-    guard = _guard.get()
-    if guard is not None and isinstance(f, Bijection):
-        return guard("forward", f.forward, *arguments)  # type: ignore[no-any-return]
-    with np.errstate(all="ignore"):
-        if isinstance(f, Target) and len(slices := chunks(len(x), f.dim)) > 1:
-            parts = [f.forward(*(a[part] for a in arguments)) for part in slices]  # type: ignore[misc]
-            return np.concatenate([y for y, _ in parts]), np.concatenate([log_det for _, log_det in parts])
-        return f.forward(*arguments)  # type: ignore[no-any-return]
-
-
-_guard: ContextVar[Guard | None] = ContextVar("the guard of modules", default=None)
-
-
-@contextmanager
-def guarding(guard: Guard) -> Iterator[None]:
-    """Within, modules are called through the guard, as foreign targets always are."""
-    token = _guard.set(guard)
-    try:
-        yield
-    finally:
-        _guard.reset(token)
-
-
-def inverse(f: Any, y: np.ndarray, context: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """f.inverse at y."""
-    return forward(turned(f), y, context)
-
-
-@dataclass(frozen=True)
-class _Turned:
-    """Any map with the two methods, turned round."""
-
-    map: Any
-
-    def forward(self, x: np.ndarray, *context: np.ndarray) -> Any:
-        return self.map.inverse(x, *context)
-
-    def inverse(self, y: np.ndarray, *context: np.ndarray) -> Any:
-        return self.map.forward(y, *context)
-
-
-def turned(f: Any) -> Any:
-    """The map whose forward is f's inverse."""
-    if isinstance(f, Inverse):
-        return f.bijection
-    if isinstance(f, Target):
-        return f.turned()
-    return Inverse(f) if isinstance(f, Bijection) else _Turned(f)
-
-
-def layers(f: Any) -> Iterator[Any]:
-    """The maps that f applies one after the other, as far as it shows them."""
-    if isinstance(f, Chain):
-        for part in f.bijections:
-            yield from layers(part)
-    elif isinstance(f, Frozen):
-        yield from layers(f.bijection)
-    elif isinstance(f, Inverse) and isinstance(f.bijection, Chain | Frozen | Inverse):
-        yield from map(turned, reversed(list(layers(f.bijection))))
-    elif isinstance(f, Target) and f.layers:
-        for layer in f.layers:
-            yield from layers(layer)
-    else:
-        yield f
-
-
-def cast(f: T, dtype: Any) -> T:
-    """The map with its arrays in another dtype; a map that has none to cast computes in the dtype of its input."""
-    if isinstance(f, Module):
-        return map_arrays(lambda a: a.astype(dtype), f)
-    if isinstance(f, Target) and f.cast is not None and np.dtype(dtype).name in f.dtypes:
-        return f.cast(dtype)  # type: ignore[return-value]
-    return f
-
-
-def takes(f: Any, x: np.ndarray, context: np.ndarray | None, dtype: Any) -> bool:
-    """Whether f computes in this precision: modules do, adapters say so, other code is tried."""
-    if isinstance(f, Module):
-        return True
-    if isinstance(f, Target) and f.cast is not None:
-        return np.dtype(dtype).name in f.dtypes
-    try:
-        y, log_det = forward(f, x.astype(dtype), None if context is None else context.astype(dtype))
-        return bool(np.asarray(y).dtype == dtype and np.asarray(log_det).dtype == dtype)
-    except OutOfBudget:
-        raise
-    except Exception:  # whatever foreign code answers to numbers it does not know
-        return False
 
 
 def unit(dtype: Any) -> float:
@@ -187,7 +94,7 @@ def conditions(f: Any, x: np.ndarray, context: np.ndarray | None = None) -> Cond
     """The condition scales of f at the rows x `(N, *event)`, in float64 whatever x's dtype."""
     if len(x) * x[:1].size ** 2 > NUMBERS // 4:  # too large to be kept
         return _conditions(f, x, context)
-    guard = _guard.get()
+    guard = current_guard.get()
     which = _identity(f), 0 if guard is None else guard.changes
     key = (which, x.dtype, x.shape, x.tobytes(), None if context is None else context.tobytes())
     return known(key, f, lambda: _conditions(f, x, context))  # type: ignore[no-any-return]

@@ -11,7 +11,8 @@ import numpy as np
 
 from refflow.modules import Module
 from refflow.verification import jacobians
-from refflow.verification.conditioning import cast, conditions, forward, layers, unit
+from refflow.verification.calls import cast, forward, layers
+from refflow.verification.conditioning import conditions, unit
 from refflow.verification.jacobians import FLOOR, INCONCLUSIVE, SAFETY, RowFunction
 from refflow.verification.limits import require_jacobian
 from refflow.verification.verdicts import Finding, LawViolation, Measured, Row, judge

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from refflow.errors import RefflowError
+from refflow.verification.calls import forward, inverse, layers, turned
 from refflow.verification.comparison import Context, taken
-from refflow.verification.conditioning import forward, inverse, layers, turned, unit
+from refflow.verification.conditioning import unit
 from refflow.verification.conventions import name_convention
 from refflow.verification.readings import by_layer, name_log_det
 from refflow.verification.verdicts import LawViolation

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from refflow.verification.calls import cast, forward, inverse, takes
 from refflow.verification.comparison import SUMMATION, Context
-from refflow.verification.conditioning import cast, conditions, forward, inverse, takes, unit
+from refflow.verification.conditioning import conditions, unit
 from refflow.verification.lines import CHAIN, Lines, beside, breaks, lines, round_numbers
 from refflow.verification.targets import Box
 from refflow.verification.verdicts import Finding, LawViolation, Measured, judge

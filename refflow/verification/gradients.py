@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from refflow.verification.conditioning import forward, unit
+from refflow.verification.calls import forward
+from refflow.verification.conditioning import unit
 from refflow.verification.densities import Context, at, log_density
 from refflow.verification.history import Parameters, moved
 from refflow.verification.jacobians import FLOOR, INCONCLUSIVE, SAFETY

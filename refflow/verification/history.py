@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from refflow.verification.conditioning import turned
+from refflow.verification.calls import turned
 from refflow.verification.densities import at, change_of_variables, difference, scales
 from refflow.verification.laws import antisymmetry, round_trip
 from refflow.verification.points import Points

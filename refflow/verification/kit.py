@@ -10,15 +10,18 @@ import numpy as np
 
 from refflow.errors import StructureError
 from refflow.verification.adapters import recognise
-from refflow.verification.checks import CHECKS, LEVELS, Check, Level, Run
-from refflow.verification.conditioning import guarding, remembered
+from refflow.verification.answers import guarded
+from refflow.verification.calls import guarding
+from refflow.verification.checks import CHECKS
+from refflow.verification.conditioning import remembered
 from refflow.verification.diagnosis import diagnose
-from refflow.verification.guard import Guard, OutOfBudget, TargetError, TargetTimeout, guarded, line, patience
+from refflow.verification.guard import Guard, OutOfBudget, TargetError, TargetTimeout, line, patience
 from refflow.verification.limits import TooManyCoordinates, affordable_rows, unchanged
 from refflow.verification.points import Points, completed
 from refflow.verification.points import points as drawn
 from refflow.verification.reports import evidence
 from refflow.verification.reports.report import Outcome, Report
+from refflow.verification.runs import LEVELS, Check, Level, Run
 from refflow.verification.targets import Box, Target
 from refflow.verification.verdicts import EXCESS, Finding, LawViolation, Watch, watched
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from refflow.verification.calls import forward
 from refflow.verification.comparison import Context, taken
-from refflow.verification.conditioning import forward, unit
+from refflow.verification.conditioning import unit
 from refflow.verification.targets import Box
 
 NUMBERS = 4_000_000

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from refflow.verification.calls import forward
 from refflow.verification.comparison import SUMMATION, Context, columns, excess, half, taken
-from refflow.verification.conditioning import forward, unit
+from refflow.verification.conditioning import unit
 from refflow.verification.verdicts import Finding, LawViolation
 
 COLUMNS = 32

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from refflow.verification.bounds import FALSE_ALARM, Statistic, bernstein, decide, share
-from refflow.verification.conditioning import forward, inverse, known, unit
+from refflow.verification.calls import forward, inverse
+from refflow.verification.conditioning import known, unit
 from refflow.verification.densities import Context, as_target, density_scale, log_density, oriented
 from refflow.verification.jacobians import INCONCLUSIVE, SAFETY
 from refflow.verification.samples import draw, tiled, unstable_density

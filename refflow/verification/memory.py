@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from refflow.verification.calls import forward, inverse
 from refflow.verification.comparison import Context, Outputs, columns, excess, half, taken
-from refflow.verification.conditioning import conditions, forward, inverse, unit
+from refflow.verification.conditioning import conditions, unit
 from refflow.verification.targets import Target
 from refflow.verification.verdicts import Finding, LawViolation, Measured, judge
 

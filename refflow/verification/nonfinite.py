@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from refflow.verification.calls import forward
 from refflow.verification.comparison import Context, columns, excess, half, taken
-from refflow.verification.conditioning import forward
 from refflow.verification.guard import TargetError, TargetTimeout
 from refflow.verification.targets import Box, Target
 from refflow.verification.verdicts import Finding, LawViolation

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from refflow.verification.calls import forward, layers
 from refflow.verification.comparison import Context
-from refflow.verification.conditioning import LINEAR, conditions, forward, layers, unit
+from refflow.verification.conditioning import LINEAR, conditions, unit
 from refflow.verification.guard import TargetError, TargetTimeout
 from refflow.verification.lines import FAR, Lines, lines
 from refflow.verification.targets import Box

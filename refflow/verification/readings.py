@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from refflow.verification.calls import cast, forward, inverse, layers
 from refflow.verification.comparison import Context, taken
-from refflow.verification.conditioning import cast, forward, inverse, layers, unit
+from refflow.verification.conditioning import unit
 from refflow.verification.determinants import takes_complex
 from refflow.verification.jacobians import SAFETY, STEP
 

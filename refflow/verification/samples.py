@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from refflow.verification.conditioning import forward, inverse, unit
+from refflow.verification.calls import forward, inverse
+from refflow.verification.conditioning import unit
 from refflow.verification.densities import Context, at, log_density
 from refflow.verification.limits import chunks
 from refflow.verification.targets import Target

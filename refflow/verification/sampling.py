@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from refflow.verification.bounds import Statistic, bernstein, binomial, decide, kolmogorov, massart, share
-from refflow.verification.conditioning import forward
+from refflow.verification.calls import forward
 from refflow.verification.densities import (
     Context,
     as_target,

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from refflow.verification.calls import forward
 from refflow.verification.comparison import Context
-from refflow.verification.conditioning import conditions, forward, unit
+from refflow.verification.conditioning import conditions, unit
 from refflow.verification.edges import places
 from refflow.verification.jacobians import SAFETY
 from refflow.verification.lines import FAR, lines

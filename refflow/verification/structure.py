@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from refflow.modules import Module, arrays, bind, bind_arrays, parameters, tree_equal
-from refflow.verification.conditioning import cast, conditions, forward, unit
+from refflow.verification.calls import cast, forward
+from refflow.verification.conditioning import conditions, unit
 from refflow.verification.guard import OutOfBudget, TargetError, TargetTimeout
 from refflow.verification.points import into_box
 from refflow.verification.verdicts import Finding, LawViolation, Measured, judge

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from refflow.modules import Module
-from refflow.verification.conditioning import Conditions, cast, takes, unit
+from refflow.verification.calls import cast, takes
+from refflow.verification.conditioning import Conditions, unit
 
 EXCESS = 16.0
 """The largest rho that passes."""

@@ -8,8 +8,8 @@ import numpy as np
 from refflow.bijections import Bijection, Inverse
 from refflow.flow import Flow
 from refflow.verification.adapters.given import Given
-from refflow.verification.conditioning import cast
-from refflow.verification.conditioning import forward as call
+from refflow.verification.calls import cast
+from refflow.verification.calls import forward as call
 from refflow.verification.targets import Target
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from refflow.verification.checks import Run
-from refflow.verification.conditioning import derivatives, forward, unit
+from refflow.verification.calls import forward
+from refflow.verification.conditioning import derivatives, unit
 from refflow.verification.limits import require_draws, require_jacobian
 from refflow.verification.points import contexts
 from refflow.verification.reports.kinks import find_kink
 from refflow.verification.reports.report import Outcome
+from refflow.verification.runs import Run
 from refflow.verification.verdicts import Watch
 
 Figures = dict[str, Any]
