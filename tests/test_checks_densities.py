@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import refflow
-from refflow.verification import checks, kit, normalisation, samples_follow_base, stein
+from refflow.verification import kit, normalisation, runs, samples_follow_base, stein
 from refflow.verification.bounds import Statistic, decide
 from refflow.verification.gradients import along, gradients
 from refflow.verification.sampling import sampling
@@ -19,7 +19,7 @@ ASKED = "LP NM SA SN ME GR".split()
 @pytest.fixture(autouse=True)
 def time_enough(monkeypatch):
     """Verdicts, not the machine's load: no check runs out of time here."""
-    patient = {name: replace(level, budget=600.0) for name, level in checks.LEVELS.items()}
+    patient = {name: replace(level, budget=600.0) for name, level in runs.LEVELS.items()}
     monkeypatch.setattr(kit, "LEVELS", patient)
 
 

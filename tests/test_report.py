@@ -239,7 +239,7 @@ def test_the_page_names_every_failure(bad):
 def test_pictures_are_drawn_from_the_run(bad):
     for id in ("RT1", "LD3"):
         (series,) = (s for s in bad.figures["scatter"] if (s["check"], s["variant"]) == (id, "float64"))
-        assert len(series["rows"]) == refflow.verification.checks.LEVELS["quick"].rows
+        assert len(series["rows"]) == refflow.verification.runs.LEVELS["quick"].rows
     (outcome,) = (o for o in bad.of("fail") if o.name == "LD3[float64]")
     error, kappa, _ = max(series["rows"], key=lambda row: row[0] / row[1])
     assert error / (series["unit"] * kappa) == pytest.approx(outcome.statistic, rel=1e-6)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from refflow.verification.calls import cast, forward, inverse, takes
-from refflow.verification.comparison import SUMMATION, Context
+from refflow.verification.comparison import SUMMATION, Context, taken
 from refflow.verification.conditioning import conditions, unit
+from refflow.verification.limits import spread
 from refflow.verification.lines import CHAIN, Lines, beside, breaks, lines, round_numbers
 from refflow.verification.targets import Box
 from refflow.verification.verdicts import Finding, LawViolation, Measured, judge
@@ -184,6 +185,8 @@ def round_trip_at_edges(
         return Measured(np.abs(back - rows), kappa + underflow, scales.conclusive(x.dtype))
 
     rows, c = edge_rows(f, x, context, domain, bulk, count)
+    chosen = spread(len(rows), x[0].size)
+    rows, c = rows[chosen], taken(c, chosen)
     found = judge("round_trip_at_edges", measure, f, rows, c)
     if found.status != "lossy":
         return found

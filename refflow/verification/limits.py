@@ -53,6 +53,13 @@ def require_draws(draws: int, coordinates: int) -> None:
         )
 
 
+def spread(n: int, coordinates: int) -> np.ndarray:
+    """Which of n rows to take, evenly spread, so that their Jacobians fit into `NUMBERS`; raises TooManyCoordinates."""
+    require_jacobian(coordinates)
+    most = max(NUMBERS // max(coordinates, 1) ** 2, FEWEST)
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int)) if n else np.arange(0)
+
+
 def affordable_rows(rows: int, target: Target) -> int:
     """As many of the rows as have Jacobians within `NUMBERS`, or, without Jacobians, themselves."""
     dim = max(target.dim, target.turned().dim)

@@ -6,6 +6,7 @@ import numpy as np
 
 from refflow.verification.comparison import Context, taken
 from refflow.verification.conditioning import unit
+from refflow.verification.limits import require_jacobian
 from refflow.verification.lines import Lines, lines
 from refflow.verification.masks import influence
 from refflow.verification.points import into_box
@@ -15,6 +16,10 @@ from refflow.verification.verdicts import Finding, LawViolation
 
 AGREES = 1e-3
 """How near log_det is to log|det J| where a Jacobian is taken for right."""
+
+
+WIDEST = 256
+"""The most coordinates among which pairs are looked for: each is flipped at each row."""
 
 
 def pairs(moves: np.ndarray) -> list[tuple[int, int]]:
@@ -54,8 +59,8 @@ def monotone(f: Any, x: np.ndarray, context: Context = None, domain: Box | None 
     Ties are rounding, and so are steps back that leave half of all digits: at most sqrt(u) of the values and of what
     one rounding of x makes of them there.
     """
-    found = pairs(influence(f, x, context)) if len(x) > 1 else []
-    if not found or x[0].size > 256:
+    found = pairs(influence(f, x, context)) if len(x) > 1 and x[0].size <= WIDEST else []
+    if not found:
         return Finding("monotone", "inconclusive", judged=0.0, remark="no coordinate of y depends on one of x alone")
     t = _grid(domain, x.dtype)
     along = lines(x, context, 1, points=len(t) * count)
@@ -95,6 +100,7 @@ def _triangular(f: Any, along: Lines, k: int, at: np.ndarray, pair: tuple[int, i
 def oriented(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     """det J has the same sign at all rows, as it must where J is never singular: at rows where J is known, which a
     log_det that agrees with it confirms. Float64 only."""
+    require_jacobian(x[0].size)
     known = truth(f, x, context) if x.dtype == np.float64 else None
     if known is None or known.claimed.shape != known.log_det.shape:
         return Finding("oriented", "inconclusive", judged=0.0)

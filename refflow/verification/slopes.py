@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 
 from refflow.verification.calls import forward
-from refflow.verification.comparison import Context
+from refflow.verification.comparison import Context, taken
 from refflow.verification.conditioning import conditions, unit
 from refflow.verification.edges import places
 from refflow.verification.jacobians import SAFETY
+from refflow.verification.limits import spread
 from refflow.verification.lines import FAR, lines
 from refflow.verification.targets import Box
 from refflow.verification.verdicts import Finding, LawViolation
@@ -45,17 +46,18 @@ def one_sided_log_det(
     if not t.size:
         return Finding("one_sided_log_det", "inconclusive", judged=0.0)
     rows, c = along.rows(t)
-    _, log_det = along.values(f, t)
-    fine, spread = _log_abs_det(f, rows, c)  # not known where log_det jumps between the ends of a step
-    error, allowed = np.abs(log_det.ravel() - fine), 1e-3 + SAFETY * spread
-    judged = np.isfinite(error) & (SAFETY * spread <= 0.1) & conditions(f, rows, c).conclusive(x.dtype)
+    chosen = spread(len(rows), x[0].size)
+    rows, c, log_det = rows[chosen], taken(c, chosen), along.values(f, t)[1].ravel()[chosen]
+    fine, bound = _log_abs_det(f, rows, c)  # not known where log_det jumps between the ends of a step
+    error, allowed = np.abs(log_det - fine), 1e-3 + SAFETY * bound
+    judged = np.isfinite(error) & (SAFETY * bound <= 0.1) & conditions(f, rows, c).conclusive(x.dtype)
     if not judged.any():
         return Finding("one_sided_log_det", "inconclusive", judged=0.0)
     ratio = np.where(judged, error / allowed, 0.0)
     worst, share = int(np.argmax(ratio)), float(np.mean(judged))
     row = rows[worst], None if c is None else c[worst]
     if ratio[worst] > 1.0:
-        where = f"x = {rows[worst].tolist()}: log_det {log_det.ravel()[worst]:.6g}, by differences {fine[worst]:.6g}"
+        where = f"x = {rows[worst].tolist()}: log_det {log_det[worst]:.6g}, by differences {fine[worst]:.6g}"
         raise LawViolation("one_sided_log_det", float(ratio[worst]), 1.0, where, row, share)
     return Finding("one_sided_log_det", "pass", float(ratio[worst]), 1.0, share, row)
 
@@ -73,9 +75,9 @@ def _log_abs_det(f: Any, x: np.ndarray, context: Context) -> tuple[np.ndarray, n
     value[usable] = np.linalg.slogdet(fine[usable])[1]
     usable &= np.isfinite(value)
     rounding = unit(np.float64) * conditions(f, x, context).value[:, :, None] / h[:, None, :]
-    spread = np.abs(fine - coarse) + rounding + 1e-9 * np.abs(fine)
+    disagreement = np.abs(fine - coarse) + rounding + 1e-9 * np.abs(fine)
     inverses = np.abs(np.linalg.inv(fine[usable]))
-    error[usable] = np.einsum("nij,nji->n", inverses, spread[usable])
+    error[usable] = np.einsum("nij,nji->n", inverses, disagreement[usable])
     return value, error
 
 
