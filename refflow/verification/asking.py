@@ -41,8 +41,14 @@ def boxed(ask: Callable[..., Finding], *names: str, lines: float = 1.0) -> "Call
 
 
 def with_inverse(check: "Callable[[Run], Finding]") -> "Callable[[Run], Finding]":
-    """The check where there is an inverse, inconclusive where not."""
-    return lambda run: check(run) if run.target.inverse is not None else Finding("", "skipped", judged=0.0)
+    """The check where there are both directions, skipped where not."""
+
+    def ask(run: "Run") -> Finding:
+        if run.target.forward is None or run.target.inverse is None:
+            return Finding("", "skipped", judged=0.0, remark="it has one direction only")
+        return check(run)
+
+    return ask
 
 
 STAIRS = 32.0

@@ -188,6 +188,6 @@ CHECKS: tuple[Check, ...] = (
           needs=("forward|inverse",), after=("SH", "DE", "RT1", "RT2"), hint="a clamp, or a curve that levels off"),
     Check("NF", "NaN and infinity stay in their row and are never made a number",
           all_of(both(law(structure.nan_stays), boxed(nonfinite.not_finite_stays, "domain", "codomain")), no_number),
-          needs=("forward|inverse|log_prob",), after=("SH",), hint="nan_to_num, a clamp, or a branch for NaN"),
+          needs=("forward|inverse|log_prob",), after=("SH", "DE"), hint="nan_to_num, a clamp, or a branch for NaN"),
 )  # fmt: skip
 """In the order asked: the plainest fault is named first."""
