@@ -131,7 +131,7 @@ class Guard:
     def _answer(self, name: str, function: Callable[..., Any], arguments: Any) -> tuple[Any, BaseException | None]:
         self._tasks.put((function, [np.array(a) if isinstance(a, np.ndarray) else a for a in arguments]))
         try:
-            return self._answers.get(timeout=self.timeout)  # type: ignore[no-any-return]
+            return self._waited()
         except queue.Empty:
             self.hung = f"{name} did not return within {self.timeout:g} s"
             self._abandon()
@@ -173,6 +173,20 @@ class Guard:
                 if function is None:
                     return
                 self._answers.put(_outcome(function, arguments))
+
+    def _waited(self) -> tuple[Any, BaseException | None]:
+        """The answer, within the time-out. In short waits: an interrupt that comes between two steps of Python, just
+        before a wait begins, is only seen when the wait ends."""
+        end = time.monotonic() + self.timeout
+        while True:
+            try:
+                answer: tuple[Any, BaseException | None] = self._answers.get(
+                    timeout=max(min(end - time.monotonic(), 0.25), 0.0)
+                )
+                return answer
+            except queue.Empty:
+                if time.monotonic() >= end:
+                    raise
 
     def _abandon(self) -> None:
         """End the running call at its next step in Python, if it takes one; else the thread is left behind."""
