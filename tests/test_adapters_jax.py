@@ -14,6 +14,15 @@ jnp = jax.numpy
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
+@pytest.fixture(autouse=True)
+def _as_jax_starts():
+    """Objects are built in float32, JAX's default, whatever tests before have set for the process."""
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", False)
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
 def passes(obj, **given):
     """The report of a sound transform at level quick: in both precisions, nothing fails."""
     report = refflow.verify(obj, level="quick", **given)

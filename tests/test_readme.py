@@ -70,7 +70,7 @@ def test_the_table_of_the_readme_is_the_recorded_runs():
 
 def test_the_pages_are_generated_from_the_records(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "validation")
-    pages = dict.fromkeys(("digits", "digits_choices", "overhead", "backends", "accuracy"))
+    pages = dict.fromkeys(("digits", "digits_choices", "overhead", "backends", "accuracy", "verify_cost"))
     for page, writer in {**pages, "gpu": "gpu_tables", "real_data": "real_data_page"}.items():
         assert (ROOT / "validation" / f"{page}.md").read_text(encoding="utf-8") == script(writer or page).page()
 
