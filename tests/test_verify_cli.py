@@ -181,6 +181,16 @@ def test_files_are_written(run, folder):
     assert (folder / "r.html").read_text().startswith("<!DOCTYPE html>")
 
 
+@pytest.mark.parametrize("text", [None, "no report", "[]"])
+def test_a_replay_of_no_report_is_one_clear_error(run, tmp_path, text):
+    if text is not None:
+        (tmp_path / "report.json").write_text(text)
+    code, out, err = run("myflows.py:flow", "--event-shape", 3, "--replay", tmp_path / "report.json")
+    assert (code in (1, 2, 3), out) == (True, "")
+    assert "report" in err
+    assert "Traceback" not in err
+
+
 def test_replay_tells_what_still_fails(run, folder):
     run("myflows:functions", *QUICK, "--json", "again.json")
     code, out, _ = run("myflows:functions", "--replay", "again.json")

@@ -31,6 +31,9 @@ from refflow.strategies import POSITIVE, SCALES
 DRAWS = 2
 """Parameter draws of every entry at every scale."""
 
+DRAWN_FROM, HALF_LINE = (0.0, 8.0), (0.0, np.inf)
+"""The registry draws points of the half-line from the first; what the maps fill is the second."""
+
 
 def drawn(m, name: str, scale: float, seed: int):
     """The module with its parameters drawn anew."""
@@ -71,7 +74,8 @@ def subject(kind: str, i: int, name: str, scale: float, seed: int) -> dict:
         return {"target": drawn(flow, name, scale, seed), "domain": box}
     entry = REGISTRY[i]
     f = drawn(entry.map, name, scale, seed)
-    given = {"event_shape": entry.event_shape, "domain": entry.domain, "codomain": entry.range}
+    codomain = HALF_LINE if entry.range == DRAWN_FROM else entry.range
+    given = {"event_shape": entry.event_shape, "domain": entry.domain, "codomain": codomain}
     if kind == "map":
         return {"target": f, **given}
     if entry.context_dim:

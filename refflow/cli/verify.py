@@ -177,7 +177,10 @@ def _replayed(ask: Ask, asked: dict[str, Any], path: Path) -> int:
     from refflow.verification.replaying import replay
     from refflow.verification.reports.report import read_report
 
-    report = read_report(path.read_text())
+    try:
+        report = read_report(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"--replay {path}: expected a report that --json wrote: {error}") from error
     kept = {k: v for k, v in asked.items() if k in ("timeout", "dtype")}
 
     def again(target: Any = None, **arguments: Any) -> Any:
@@ -196,10 +199,10 @@ def _replayed(ask: Ask, asked: dict[str, Any], path: Path) -> int:
 
 def _write(report: Any, json: str, junit: str, html: str) -> None:
     """The report's forms to their files; to standard output JSON if it was asked for, else the text."""
+    print(report.to_json() if json == "-" else report, end="" if json == "-" else "\n")
     for path, form in ((json, report.to_json), (junit, report.to_junit), (html, report.to_html)):
         if path and path != "-":
             form(path)
-    print(report.to_json() if json == "-" else report, end="" if json == "-" else "\n")
 
 
 def _told(outcome: Any) -> None:

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from refflow.bijections import Bijection, Inverse
+from refflow.distributions import Uniform
 from refflow.flow import Flow
 from refflow.verification.adapters.given import Given
 from refflow.verification.calls import cast
 from refflow.verification.calls import forward as call
-from refflow.verification.targets import Target
+from refflow.verification.targets import Box, Target
 
 
 def matches(obj: Any) -> bool:
@@ -54,7 +55,16 @@ def _flow(flow: Flow, given: Given) -> Target:
             inverse=lambda y, c: f.inverse(y, flow.prepare_context(c)),
         )  # fmt: skip
     return replace(
-        found, name=given.name or "Flow", cast=lambda dtype: _flow(cast(flow, dtype), given),
+        found, codomain=given.codomain or _support(flow), name=given.name or "Flow",
+        cast=lambda dtype: _flow(cast(flow, dtype), given),
         log_prob=flow.log_prob, sample=only_draw, sample_and_log_prob=draw,
         base_log_prob=lambda z, *_: flow.base.log_prob(z),
     )  # fmt: skip
+
+
+def _support(flow: Flow) -> Box | None:
+    """The box that latents fill, where the base has one and the same for all coordinates."""
+    if not isinstance(flow.base, Uniform):
+        return None
+    ends = np.unique(flow.base.low), np.unique(flow.base.high)
+    return (float(ends[0][0]), float(ends[1][0])) if len(ends[0]) == len(ends[1]) == 1 else None
