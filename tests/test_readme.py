@@ -70,7 +70,7 @@ def test_the_table_of_the_readme_is_the_recorded_runs():
 
 def test_the_pages_are_generated_from_the_records(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "validation")
-    pages = dict.fromkeys(("digits", "digits_choices", "overhead", "backends", "accuracy", "verify_cost"))
+    pages = dict.fromkeys(("digits", "digits_choices", "overhead", "backends", "accuracy", "verify_cost", "selftest"))
     for page, writer in {**pages, "gpu": "gpu_tables", "real_data": "real_data_page"}.items():
         assert (ROOT / "validation" / f"{page}.md").read_text(encoding="utf-8") == script(writer or page).page()
 
@@ -95,6 +95,16 @@ def test_the_record_of_the_libraries_covers_the_registry():
     for cells in found["entries"].values():
         assert {*cells, *found["missing"]} == set(LIBRARIES)
     assert all(list(laws) == [*(law.__name__ for law in LAWS), "row_independence"] for laws in found["laws"].values())
+
+
+def test_the_recorded_kit_finds_every_fault_and_accuses_nothing():
+    found = json.loads((ROOT / "validation/results/selftest.json").read_text())
+    assert found["killed"] == found["faults"] >= 60
+    assert found["false_alarms"] == 0
+    rows = json.loads((ROOT / "validation/results/false_alarms.json").read_text())["rows"]
+    assert len(rows) >= 500
+    assert not [row for row in rows if row["failed"]]
+    assert {row["name"] for row in rows if row["kind"] == "map"} == {entry.name for entry in REGISTRY}
 
 
 def test_cells_that_do_not_hold_have_reasons():
