@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from FrEIA import framework, modules
-from peers_item import Item, collector, draw, on, seeded, shaken
+from item import Item, collector, draw, on, seeded, shaken
 
 D = 4
 VECTOR = [(D,)]

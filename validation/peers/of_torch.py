@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 import torch
-from peers_item import Item, collector, draw, on
+from item import Item, collector, draw, on
 from torch import distributions
 from torch.distributions import transforms
 

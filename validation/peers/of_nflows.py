@@ -9,7 +9,7 @@ from nflows.nn.nets import ConvResidualNet, ResidualNet
 from nflows.transforms import base
 from nflows.transforms.nonlinearities import CauchyCDF, CauchyCDFInverse
 from nflows.utils.torchutils import create_alternating_binary_mask
-from peers_item import Item, collector, draw, on, seeded, shaken
+from item import Item, collector, draw, on, seeded, shaken
 
 D = 4
 UNIT = (0.0, 1.0)

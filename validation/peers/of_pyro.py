@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from peers_item import Item, collector, draw, on, seeded, shaken
+from item import Item, collector, draw, on, seeded, shaken
 from pyro.distributions import transforms
 
 D = 4

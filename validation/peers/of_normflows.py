@@ -6,7 +6,7 @@ from typing import Any
 import normflows as nf
 import torch
 from normflows import flows
-from peers_item import Item, collector, draw, on, seeded, shaken
+from item import Item, collector, draw, on, seeded, shaken
 
 D = 4
 IMAGE = (4, 4, 4)

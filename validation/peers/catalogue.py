@@ -1,9 +1,9 @@
 """The public transforms, flows and densities of the peer packages, as objects that `refflow.verify` can be pointed at.
 
-    from peers_catalogue import ITEMS        every item of every package that is installed
-    python validation/peers_catalogue.py     builds each once, and prints the table of contents
+    from catalogue import ITEMS        every item of every package that is installed
+    python validation/catalogue.py     builds each once, and prints the table of contents
 
-One file a package, `peers_<package>.py`, holds a function `items()`. Default or documented arguments only; small
+One file a package, `of_<package>.py`, holds a function `items()`. Default or documented arguments only; small
 dimensions. A remark quotes the package where it declares a limit itself.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).parent))
 
-from peers_item import Item
+from item import Item
 
 PACKAGES = (
     "nflows",
@@ -38,7 +38,7 @@ def items_of(package: str) -> tuple[Item, ...]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return tuple(importlib.import_module(f"peers_{package}").items())
+            return tuple(importlib.import_module(f"of_{package}").items())
     except ImportError as missing:
         warnings.warn(f"no items of {package}: {missing}", stacklevel=2)
         return ()

@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 
-from peers_judgements import JUDGEMENTS, KINDS, Judgement
+from judgements import JUDGEMENTS, KINDS, Judgement
 from recording import HERE, RESULTS
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax.numpy as jnp
-from peers_item import Item, collector, on
-from peers_jax_tools import normal
+from item import Item, collector, on
+from jax_tools import normal
 from tensorflow_probability.substrates import jax as tfp
 
 D = 4

@@ -7,8 +7,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from flowjax import bijections, distributions, flows
-from peers_item import Item, collector, on
-from peers_jax_tools import normal, shaken_tree
+from item import Item, collector, on
+from jax_tools import normal, shaken_tree
 
 D = 4
 BALL = (-1.0, 1.0)

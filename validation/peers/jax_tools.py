@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from peers_item import SHAKE
+from item import SHAKE
 
 
 def shaken_tree(tree: Any, seed: int = 0, by: float = SHAKE) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import zuko
-from peers_item import Item, collector, draw, on, seeded, shaken
+from item import Item, collector, draw, on, seeded, shaken
 from zuko import distributions, flows, transforms
 
 D = 3

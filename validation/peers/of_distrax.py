@@ -5,8 +5,8 @@ from typing import Any
 
 import distrax
 import jax.numpy as jnp
-from peers_item import Item, collector, on
-from peers_jax_tools import normal
+from item import Item, collector, on
+from jax_tools import normal
 
 D = 4
 BALL = (-1.0, 1.0)
