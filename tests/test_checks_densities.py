@@ -444,3 +444,12 @@ def test_the_jacobian_is_asked_where_there_is_no_density():
     assert gradients(target(sound), at).status == "pass"
     with pytest.raises(LawViolation, match="Jacobian of forward"):
         gradients(target(lambda x: sound(x) * (1.0 + 1e-6)), at)
+
+
+@pytest.mark.parametrize(("mass", "status"), [(1.0, "pass"), (0.4, "warn"), (1.5, "warn")])
+def test_a_density_without_samples_is_looked_at_where_a_walk_gets(mass, status):
+    def log_prob(x):
+        return Foreign().log_prob(x) + np.log(mass)
+
+    report = refflow.verify(log_prob=log_prob, event_shape=(2,), dtype="float64", only=["NM", "SN"])
+    assert {check.id: check.status for check in report.checks} == {"NM": status, "SN": "skipped"}

@@ -290,3 +290,40 @@ def test_maps_of_the_registry_are_not_accused(entry, scale):
     known = recognise(f, event_shape=entry.event_shape)
     boxes |= {"context": known.context, "output_shape": f.output_shape}
     assert not failed(OURS, forward=f.forward, inverse=f.inverse, **boxes)
+
+
+def slow_outside(x):
+    """Slope 1 in [-1, 1] and 0.995 beyond, in every coordinate."""
+    return np.where(np.abs(x) <= 1.0, x, np.sign(x) + 0.995 * (x - np.sign(x)))
+
+
+def test_a_kink_of_another_coordinate_is_not_taken_for_a_wrong_log_det():
+    def forward(x):
+        return slow_outside(x), np.where(np.abs(x) <= 1.0, 0.0, np.log(0.995)).sum(axis=1)
+
+    x = np.random.default_rng(0).normal(size=(12, 3))
+    x[:, 2] = 1.0
+    report = refflow.verify(forward=forward, event_shape=(3,), points=x, only=["ED"], dtype="float64")
+    assert report.checks[0].status == "pass"
+
+
+def box(x):
+    """x + x (1 - x) / 2, from [0, 1] onto itself; aloud outside it."""
+    if not np.all((x >= 0.0) & (x <= 1.0)):
+        raise ValueError("outside the box")
+    return 0.5 * (3.0 * x - x * x), np.log(1.5 - x).sum(axis=-1)
+
+
+def unbox(y):
+    if not np.all((y >= 0.0) & (y <= 1.0)):
+        raise ValueError("outside the box")
+    x = 2.0 * y / (1.5 + np.sqrt(2.25 - 2.0 * y))
+    return x, -np.log(1.5 - x).sum(axis=-1)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_maps_of_a_box_are_not_asked_outside_it(dtype):
+    x = np.array([[0.0, 1.0], [1.0, 0.5], [0.25, 0.75], [0.999999, 1e-9]])
+    given = {"event_shape": (2,), "domain": (0.0, 1.0), "codomain": (0.0, 1.0), "dtype": dtype}
+    report = refflow.verify(forward=box, inverse=unbox, only=["CA"], points={"x": x, "y": x}, **given)
+    assert report.checks[0].status == "pass"

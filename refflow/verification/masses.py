@@ -1,23 +1,18 @@
 r"""The mass of a density: its integral is 1.
 
 In one and two dimensions (three, if asked) by quadrature over cells that reach to infinity, or to the ends of the
-domain. Above, importance sampling is no judge: on sound flows its weights have no variance. There the density p is
-compared with another one, q, that is normalised, by Barker's acceptance (Meng and Wong's bridge, 1996):
-
-    E_q[p / (p + q)] = integral of p q / (p + q) = E_p[q / (p + q)]                     (1)
-
-holds for x ~ p if and only if p has mass 1. Both sides are means of numbers between 0 and 1, so that their limits hold
-for every density; p's draws are the target's own, so a sampler of another density fails (1) too. q is Student's t with
-4 degrees of freedom about the draws.
+domain. Above, importance sampling is no judge: on sound flows its weights have no variance. There `bridging` compares
+the density with another one that is normalised.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from refflow.verification.bounds import FALSE_ALARM, Statistic, bernstein, decide, share
+from refflow.verification.bounds import FALSE_ALARM
+from refflow.verification.bridging import bridge
 from refflow.verification.calls import forward, inverse
 from refflow.verification.conditioning import known, unit
 from refflow.verification.densities import Context, as_target, density_scale, log_density, oriented
@@ -25,12 +20,10 @@ from refflow.verification.jacobians import INCONCLUSIVE, SAFETY
 from refflow.verification.samples import draw, tiled, unstable_density
 from refflow.verification.targets import Box, Target
 from refflow.verification.verdicts import EXCESS, Finding, LawViolation
+from refflow.verification.walks import walker
 
 MASS_FLOOR = 1e-12
 """The error granted to sums of some 10^5 products in float64."""
-
-OVERLAP = 0.01
-"""The least mean of (1) that says something: below it q and p hardly meet."""
 
 AUDIT = 8192
 """Samples that look for peaks between the nodes; a region with more than 0.25 % of the mass shows in them."""
@@ -38,10 +31,8 @@ AUDIT = 8192
 HIGHER = 0.7
 """By how many nats a sample may lie above all nodes of its cell."""
 
-HUGE = 1e100
-"""Samples beyond it have no covariance in float64."""
-
-FREEDOM = 4.0
+PLAIN = 0.1
+"""By how much the mass of a density without samples has to be off to be warned of."""
 
 HALVINGS = 30
 """How often cells on the line are cut where the quadrature's error is largest."""
@@ -59,8 +50,10 @@ class Cells:
 
     edges: list[np.ndarray]
     mass: np.ndarray
+    gap: float
+    """The error of the quadrature, as the difference of two rules."""
     error: float
-    """Of the quadrature, as the difference of two rules, and of log_prob, as its rounding."""
+    """That and the rounding of log_prob, infinite where it is not known."""
     hidden: float
     """The mass that jumps of the density may shift unseen, at the edges of cells."""
     unseen: float
@@ -78,22 +71,42 @@ def normalisation(
     f: Any, x: np.ndarray, context: Context = None, *, draws: int = 4_000, seed: int = 0, quadrature: int = 2
 ) -> Finding:
     """The integral of exp(log_prob) is 1: by Gauss-Legendre quadrature in up to `quadrature` dimensions, within 30 of
-    its estimated error plus 1e-12 and for the first row of the context; above, and where it does not converge, by (1).
+    its estimated error plus 1e-12 and for the first row of the context; above, and where it does not converge, by
+    `bridge`, which needs samples.
 
     Too little mass is granted what `AUDIT` samples may not have shown: quadrature cannot know of a narrow peak between
     its nodes."""
     target = as_target(f, context)
     if target.sample is None:
-        return Finding("normalisation", "inconclusive", judged=0.0, remark="no samples to say where the mass is")
+        return _without_samples(target, x, context, quadrature)
     found = cells(target, x, context) if x[0].size <= quadrature else None
     if found is None or not found.decides:
-        return _bridge(target, x, context, draws, seed)
+        return bridge(target, x, context, draws, seed)
     total = float(found.mass.sum())
     error, allowed = abs(total - 1.0), SAFETY * found.error + MASS_FLOOR
     allowed += found.unseen if total < 1.0 else found.hidden
     if not error <= allowed:
         raise LawViolation("normalisation", error, allowed, f"total mass {total:.12g}")
     return Finding("normalisation", "pass", error, allowed, 1.0)
+
+
+def _without_samples(target: Target, x: np.ndarray, context: Context, quadrature: int) -> Finding:
+    """What quadrature over the cells of a random walk can say: a warning, where the mass is plainly another."""
+    found = cells(_walking(target, x, context), x, context) if x[0].size <= quadrature else None
+    total = np.nan if found is None else float(found.mass.sum())
+    allowed = np.inf if found is None else SAFETY * found.gap + found.unseen + MASS_FLOOR
+    if found is not None and allowed < PLAIN < abs(total - 1.0):
+        said = f"total mass {total:.6g} where a random walk got: without samples, other modes may be missed"
+        return Finding("normalisation", "lossy", abs(total - 1.0), allowed, 1.0, remark=said)
+    if found is None or not found.decides or not abs(total - 1.0) <= allowed:
+        return Finding("normalisation", "inconclusive", judged=0.0, remark="no samples to say where the mass is")
+    return Finding("normalisation", "pass", abs(total - 1.0), allowed, 1.0)
+
+
+def _walking(target: Target, x: np.ndarray, context: Context) -> Target:
+    """A density without samples, with those of a random walk."""
+    walk = known(("walk", id(target.log_prob), x.tobytes()), target, lambda: walker(target, x, context))
+    return replace(target, sample=walk)
 
 
 def cells(target: Target, x: np.ndarray, context: Context) -> Cells | None:
@@ -129,7 +142,8 @@ def _cells(target: Target, x: np.ndarray, row: Context) -> Cells | None:
     missed, rounding = _audit(target, x, row, edges, found.peaks)
     full = [np.concatenate([[-np.inf], e, [np.inf]]) for e in edges]
     hidden = found.hidden - float(np.log(FALSE_ALARM)) / AUDIT
-    return Cells(full, found.mass, float(found.gap.sum()) + rounding, found.hidden, hidden, missed)
+    gap = float(found.gap.sum())
+    return Cells(full, found.mass, gap, gap + rounding, found.hidden, hidden, missed)
 
 
 @dataclass(frozen=True)
@@ -251,73 +265,6 @@ def _rule(edges: np.ndarray, box: Box, nodes: int) -> tuple[np.ndarray, np.ndarr
     inside = 0.5 * (edges[1:] + edges[:-1])[:, None] + half * t
     points = np.concatenate([low[0][None], inside, high[0][None]])
     return points.ravel(), np.concatenate([low[1][None], half * w, high[1][None]]).ravel()
-
-
-def _bridge(target: Target, x: np.ndarray, context: Context, draws: int, seed: int) -> Finding:
-    """(1), over all rows of the context."""
-    if target.domain is not None:
-        return Finding("normalisation", "inconclusive", judged=0.0, remark="in a box only up to two dimensions")
-    pilot = draw(target, 1024, seed + 101, context).reshape(1024, -1).astype(np.float64)
-    pilot = pilot[np.isfinite(pilot).all(axis=1)]
-    dim = x[0].size
-    if len(pilot) < 10 * dim or np.abs(pilot).max() > HUGE:
-        return Finding(
-            "normalisation", "inconclusive", judged=0.0, remark="too many coordinates, or samples not finite"
-        )
-    bridge = _Student.about(pilot)
-
-    def test(n: int, seed: int) -> list[Statistic] | None:
-        rows = tiled(context, n)
-        ours, theirs = draw(target, n, seed, context), bridge.sample(n, seed).reshape(n, *x.shape[1:])
-        theirs = theirs.astype(ours.dtype)
-        sides = [_ratio(log_density(target, p, rows) - bridge.log_prob(p), way) for p, way in ((theirs, 1), (ours, -1))]
-        unsure = unstable_density(target, ours, rows).mean() + float(np.mean([np.isnan(s).mean() for s in sides]))
-        left, right = (np.nan_to_num(side) for side in sides)
-        if not max(left.mean(), right.mean()) > OVERLAP + unsure:
-            return None
-        limit = sum(bernstein(side, 1.0, share(2)) for side in (left, right))
-        off = max(abs(float(left.mean() - right.mean())) - 2.0 * float(unsure), 0.0)
-        return [Statistic("a difference of the two means that mass 1 makes equal", off, limit)]
-
-    return decide("normalisation", test, draws, seed, "the density and Student's t about its samples hardly meet")
-
-
-def _ratio(log_ratio: np.ndarray, sign: int) -> np.ndarray:
-    """p / (p + q) for sign 1, q / (p + q) for -1, of log p - log q."""
-    return np.asarray(1.0 / (1.0 + np.exp(-sign * log_ratio)))
-
-
-@dataclass(frozen=True)
-class _Student:
-    """The multivariate t density with that middle and that Cholesky factor."""
-
-    middle: np.ndarray
-    factor: np.ndarray
-
-    @staticmethod
-    def about(points: np.ndarray) -> "_Student":
-        """With robust widths: a few points far out do not blow it up."""
-        middle = np.median(points, axis=0)
-        width = np.subtract(*np.quantile(points, [0.75, 0.25], axis=0)) / 1.349
-        width = np.where(width > 0.0, width, 1e-6)
-        near = points[(np.abs(points - middle) < 6.0 * width).all(axis=1)]
-        covariance = np.cov(near if len(near) > 5 * points.shape[1] else points, rowvar=False)
-        return _Student(middle, np.linalg.cholesky(np.atleast_2d(covariance) + np.diag(1e-12 * width**2)))
-
-    def sample(self, n: int, seed: int) -> np.ndarray:
-        rng = np.random.default_rng([seed, 7])
-        e = rng.standard_normal((n, len(self.middle))) / np.sqrt(rng.chisquare(FREEDOM, (n, 1)) / FREEDOM)
-        return np.asarray(self.middle + e @ self.factor.T)
-
-    def log_prob(self, x: np.ndarray) -> np.ndarray:
-        from scipy.linalg import solve_triangular
-        from scipy.special import gammaln
-
-        d = len(self.middle)
-        e = solve_triangular(self.factor, (x.reshape(len(x), d).astype(np.float64) - self.middle).T, lower=True)
-        constant = gammaln((FREEDOM + d) / 2) - gammaln(FREEDOM / 2) - d / 2 * np.log(FREEDOM * np.pi)
-        square = np.log1p(np.sum(e**2, axis=0) / FREEDOM)
-        return np.asarray(constant - np.sum(np.log(np.diag(self.factor))) - 0.5 * (FREEDOM + d) * square)
 
 
 __all__ = ["normalisation"]

@@ -8,7 +8,7 @@ import numpy as np
 from refflow.verification.calls import forward, inverse
 from refflow.verification.comparison import Context, Outputs, columns, excess, half, taken
 from refflow.verification.conditioning import conditions, unit
-from refflow.verification.targets import Target
+from refflow.verification.targets import Box, Target
 from refflow.verification.verdicts import Finding, LawViolation, Measured, judge
 
 Transform = Callable[..., Any]
@@ -70,17 +70,19 @@ def no_stale_answers(f: Any, x: np.ndarray, context: Context = None) -> Finding:
 
 
 @np.errstate(all="ignore")
-def no_remembered_inverse(f: Any, x: np.ndarray, context: Context = None) -> Finding:
+def no_remembered_inverse(
+    f: Any, x: np.ndarray, context: Context = None, domain: Box | None = None, codomain: Box | None = None
+) -> Finding:
     """g one unit in the last place beside f(x) is near x, and its log_det near that at x with the other sign.
 
     No cache has seen that point, not even one keyed by the bytes of a row. What is lost at f(x) itself is granted.
-    Beside a kink log_det may jump: rows where it does are not judged.
+    Beside a kink log_det may jump: rows where it does are not judged. Neither are points outside the boxes asked for.
     """
 
     def measure(f: Any, x: np.ndarray, context: Context) -> Measured:
         y, log_det = forward(f, x, context)
-        y = np.asarray(y)
-        beside = np.where(y == 0.0, y, np.nextafter(y, np.asarray(np.inf, dtype=y.dtype)))
+        y = _into(np.asarray(y), codomain)
+        beside = _into(np.where(y == 0.0, y, np.nextafter(y, np.asarray(np.inf, dtype=y.dtype))), codomain)
         back, back_log_det = inverse(f, beside, context)
         scales = conditions(f, x, context)
         there = inverse(f, y, context)
@@ -91,20 +93,25 @@ def no_remembered_inverse(f: Any, x: np.ndarray, context: Context = None) -> Fin
         )
         granted = np.max(np.where(np.isfinite(seen), seen, 0.0), axis=1, keepdims=True) / unit(x.dtype)
         kappa = np.column_stack([scales.round_trip, scales.antisymmetry]) + granted
-        return Measured(error, kappa, scales.conclusive(x.dtype) & smooth(f, x, context))
+        return Measured(error, kappa, scales.conclusive(x.dtype) & smooth(f, x, context, domain))
 
     return judge("no_remembered_inverse", measure, f, x, context)
 
 
 @np.errstate(all="ignore")
-def smooth(f: Any, x: np.ndarray, context: Context = None, steps: int = 4) -> np.ndarray:
+def smooth(f: Any, x: np.ndarray, context: Context = None, domain: Box | None = None, steps: int = 4) -> np.ndarray:
     """Whether log_det is the same, but for rounding, at neighbours of each row up to 4096 u away, `(N,)`."""
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (steps, *x.shape[1:]))
     size = 4096.0 * unit(x.dtype) * np.maximum(np.abs(x), 1.0)
-    around = np.concatenate([x + s * size for s in np.concatenate([signs, -signs])]).astype(x.dtype)
+    around = _into(np.concatenate([x + s * size for s in np.concatenate([signs, -signs])]).astype(x.dtype), domain)
     repeated = None if context is None else np.concatenate([context] * (2 * steps))
     log_det = np.asarray(forward(f, around, repeated)[1]).reshape(2 * steps, len(x))
     return np.asarray(np.ptp(log_det, axis=0) <= KINKED)
+
+
+def _into(a: np.ndarray, box: Box | None) -> np.ndarray:
+    """a, with what lies outside the box at its ends."""
+    return a if box is None else np.asarray(np.clip(a, *box), dtype=a.dtype)
 
 
 @np.errstate(all="ignore")

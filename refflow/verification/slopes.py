@@ -48,8 +48,8 @@ def one_sided_log_det(
     rows, c = along.rows(t)
     chosen = spread(len(rows), x[0].size)
     rows, c, log_det = rows[chosen], taken(c, chosen), along.values(f, t)[1].ravel()[chosen]
-    fine, bound = _log_abs_det(f, rows, c)  # not known where log_det jumps between the ends of a step
-    error, allowed = np.abs(log_det - fine), 1e-3 + SAFETY * bound
+    fine, bound, change = _log_abs_det(f, rows, c)
+    error, allowed = np.abs(log_det - fine), 1e-3 + SAFETY * bound + change
     judged = np.isfinite(error) & (SAFETY * bound <= 0.1) & conditions(f, rows, c).conclusive(x.dtype)
     if not judged.any():
         return Finding("one_sided_log_det", "inconclusive", judged=0.0)
@@ -62,23 +62,25 @@ def one_sided_log_det(
     return Finding("one_sided_log_det", "pass", float(ratio[worst]), 1.0, share, row)
 
 
-def _log_abs_det(f: Any, x: np.ndarray, context: Context) -> tuple[np.ndarray, np.ndarray]:
-    """log|det J| of every row by central differences, and to first order its error, sum_ij |J^-1|_ij E_ji: E is what
-    the step 2^-17 max(1, |x|) and its double disagree by, plus rounding."""
+def _log_abs_det(f: Any, x: np.ndarray, context: Context) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """log|det J| of every row by central differences; to first order its error, sum_ij |J^-1|_ij E_ji, where E is what
+    the step 2^-17 max(1, |x|) and its double disagree by, plus rounding; and how much log_det changes over a step. If
+    that is much, as at a kink of any coordinate, the first is not known."""
     n, size = x.shape[0], x[0].size
     h = 2.0**-17 * np.maximum(1.0, np.abs(x.reshape(n, size)))
     (fine, one), (coarse, other) = (_central(f, x, context, factor * h) for factor in (1.0, 2.0))
     value, error = np.full(n, np.nan), np.full(n, np.inf)
     usable = np.isfinite(fine).all(axis=(1, 2)) & np.isfinite(coarse).all(axis=(1, 2))
     usable &= fine.shape[1] == fine.shape[2]
-    usable &= np.maximum(one, other) <= KINKED
+    change = np.maximum(one, other)
+    usable &= change <= KINKED
     value[usable] = np.linalg.slogdet(fine[usable])[1]
     usable &= np.isfinite(value)
     rounding = unit(np.float64) * conditions(f, x, context).value[:, :, None] / h[:, None, :]
     disagreement = np.abs(fine - coarse) + rounding + 1e-9 * np.abs(fine)
     inverses = np.abs(np.linalg.inv(fine[usable]))
     error[usable] = np.einsum("nij,nji->n", inverses, disagreement[usable])
-    return value, error
+    return value, error, change
 
 
 def _central(f: Any, x: np.ndarray, context: Context, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -139,6 +139,7 @@ def judge(
     gone = peak > alone if not elsewhere else _fault(measure, f, x, context, found, (i, j), wider)
     if gone or not np.isfinite(peak):
         where = f"x = {row[0].tolist()}" + ("" if row[1] is None else f", context = {row[1].tolist()}")
+        where += "" if np.isfinite(peak) else ": what comes back is not a finite number"
         raise LawViolation(law, statistic if np.isfinite(peak) else peak, line, where, row, share)
     remark = f"{math.log10(statistic / line):.1f} digits lost beyond conditioning"
     warnings.warn(f"{law}: {remark}", LossyWarning, stacklevel=3)

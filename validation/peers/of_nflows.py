@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from item import Item, collector, draw, on, seeded, shaken
 from nflows import distributions, flows, transforms
 from nflows.nn.nets import ConvResidualNet, ResidualNet
 from nflows.transforms import base
 from nflows.transforms.nonlinearities import CauchyCDF, CauchyCDFInverse
 from nflows.utils.torchutils import create_alternating_binary_mask
-from item import Item, collector, draw, on, seeded, shaken
 
 D = 4
 UNIT = (0.0, 1.0)

@@ -5,8 +5,8 @@ from typing import Any
 
 import normflows as nf
 import torch
-from normflows import flows
 from item import Item, collector, draw, on, seeded, shaken
+from normflows import flows
 
 D = 4
 IMAGE = (4, 4, 4)

@@ -1,11 +1,11 @@
 """The kit over the public transforms of released packages: writes results/peers.json and peers.md.
 
-    python validation/peers/run.py                  asks every item of the catalogue at level deep (two hours), writes both
+    python validation/peers/run.py                  asks every item of the catalogue at level deep, writes both
     python validation/peers/run.py PACKAGE [NAME]   asks those whose name contains NAME, and puts them into the record
     python validation/peers/run.py --tables         writes the page from the recorded run
 
-`catalogue.py` builds the objects; `judgements.py` says of every failure and warning, in a sentence, whether it is a fault
-or a limit that the package documents. One that it does not know is printed as "not judged".
+`catalogue.py` builds the objects; `judgements.py` says of every failure and warning, in a sentence, whether it is a
+fault or a limit that the package documents. One that it does not know is printed as "not judged".
 """
 
 import json
@@ -14,8 +14,8 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 
 for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -44,8 +44,8 @@ RECORD = RESULTS / "peers.json"
 def wide(package: str) -> Iterator[None]:
     """Objects that take their precision from where they are built are built in float64; the kit casts them to float32.
 
-    The other way round, a rotation or an inverse that was computed in float32 would keep its errors in the cast. Modules
-    of torch are built in float32, as everyone does, and cast to float64 by the kit.
+    The other way round, a rotation or an inverse that was computed in float32 would keep its errors in the cast.
+    Modules of torch are built in float32, as everyone does, and cast to float64 by the kit.
     """
     if package in ("flowjax", "distrax", "tfp"):
         import jax
@@ -118,10 +118,14 @@ def smallest(item, outcome) -> dict:
 def measure(package: str = "", part: str = "") -> None:
     """Ask the chosen items, two at a time, each into the record as it is known."""
     chosen = [(p, i) for p in PACKAGES if package in ("", p) for i, item in enumerate(items_of(p)) if part in item.name]
-    with ProcessPoolExecutor(2, max_tasks_per_child=25) as pool:
-        for done in as_completed([pool.submit(ask, *one) for one in chosen]):
-            say(done.result())
-            merge(done.result())
+    with get_context("spawn").Pool(2, maxtasksperchild=25) as pool:
+        for row in pool.imap_unordered(ask_one, chosen):
+            say(row)
+            merge(row)
+
+
+def ask_one(one: tuple[str, int]) -> dict:
+    return ask(*one)
 
 
 def merge(row: dict) -> None:

@@ -24,12 +24,24 @@ def target(obj: Any, given: Given) -> Target:
     own = copy.deepcopy(obj)
     shape = given.shape((int(own.n_features_in_),) if hasattr(own, "n_features_in_") else None, type(obj).__name__)
     kinds = {v.dtype.name for k, v in vars(own).items() if k.endswith("_") and isinstance(v, np.ndarray)}
+    samples, remark = _has_samples(own, shape)
     return Target(
         given.name or type(obj).__name__, shape, dtypes=("float32",) if kinds == {"float32"} else ("float64",),
         log_prob=lambda x: own.score_samples(x.reshape(len(x), -1)),
-        sample=lambda n, seed: _sample(own, n, seed, shape),
-        fresh=lambda: target(obj, given), remarks=("no forward, no inverse: a density without a transform",),
+        sample=(lambda n, seed: _sample(own, n, seed, shape)) if samples else None,
+        fresh=lambda: target(obj, given), remarks=("no forward, no inverse: a density without a transform", *remark),
     )  # fmt: skip
+
+
+def _has_samples(density: Any, shape: tuple[int, ...]) -> tuple[bool, tuple[str, ...]]:
+    """Whether it draws, and what to say if it does not: some kernels say so only when they are asked."""
+    try:
+        _sample(density, 1, 0, shape)
+    except NotImplementedError:
+        return False, ("sample raises NotImplementedError: no samples",)
+    except Exception:  # the checks of samples will say so
+        return True, ()
+    return True, ()
 
 
 def _sample(density: Any, n: int, seed: int, shape: tuple[int, ...]) -> np.ndarray:
