@@ -15,7 +15,8 @@ class Target:
         """Normal rows of the line; of a box, where the normal distribution has them."""
         x = size * np.random.default_rng(seed).standard_normal((n, *self.shape))
         box = self.keywords.get({"forward": "domain", "inverse": "codomain"}[side])
-        return x if box is None else box[0] + (box[1] - box[0]) / (1.0 + np.exp(-x))
+        with np.errstate(over="ignore"):
+            return x if box is None else box[0] + (box[1] - box[0]) / (1.0 + np.exp(-x))
 
     def __call__(self, name, x, rows=None):
         if self.context is None:
@@ -52,6 +53,7 @@ def transcript(subject):
     both("one", lambda x: x, n=1)
     both("many", lambda x: x, n=100)
     both("far", lambda x: x, size=40.0)
+    both("very far", lambda x: x, size=1e12)
     both("single", lambda x: x.astype(np.float32))
     both("zeros", lambda x: np.where(np.arange(x.size).reshape(x.shape) % 3 == 0, 0.0, x))
     both("fortran", np.asfortranarray)

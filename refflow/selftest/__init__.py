@@ -7,6 +7,7 @@
     splines, knots, tails                   rational-quadratic splines
     autoregressive, images, boxes           masked flows, maps of images, maps onto a box
     flows, densities, samplers              whole flows
+    single                                  what one check alone can see
 
 Every fault breaks a law: a fault that both directions share is just another valid flow, unless its log-determinant
 then disagrees. Nothing here uses refflow's own maps, which the reference would recognise.
@@ -29,12 +30,13 @@ from refflow.selftest.couplings import CHAIN, COUPLING, ONE_WAY
 from refflow.selftest.flows import CONDITIONAL, DENSITY, LINE, PLANE, SPACE
 from refflow.selftest.images import IMAGE
 from refflow.selftest.linear import LINEAR
+from refflow.selftest.single import CUBIC, FASTER, INVERSE, WAVE
 from refflow.selftest.splines import ELEMENTWISE, SPLINE, WIDE
 from refflow.selftest.subjects import CHECKS, SCALES, Recipe, Subject
 
 RECIPES: tuple[Recipe, ...] = (
     CHAIN, COUPLING, ONE_WAY, LINEAR, SPLINE, WIDE, ELEMENTWISE, AUTOREGRESSIVE, IMAGE, ONTO_BOX, FROM_BOX,
-    LINE, PLANE, SPACE, CONDITIONAL, DENSITY,
+    LINE, PLANE, SPACE, CONDITIONAL, DENSITY, INVERSE, CUBIC, WAVE, FASTER,
 )  # fmt: skip
 """The families."""
 

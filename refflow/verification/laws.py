@@ -15,6 +15,7 @@ from refflow.verification.calls import cast, forward, inverse, layers, takes, tu
 from refflow.verification.conditioning import conditions, derivatives, unit
 from refflow.verification.determinants import on_a_kink
 from refflow.verification.jacobians import INCONCLUSIVE
+from refflow.verification.targets import Box
 from refflow.verification.verdicts import Finding, LawViolation, Measured, judge, measured
 
 Context = np.ndarray | None
@@ -111,6 +112,35 @@ def precision(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     return judge("precision", measure, f, x, context, wider=False)
 
 
+SEVERAL = 8
+"""Different numbers, at least, that would all be float32 by chance in one of 10^70 cases."""
+
+
+@np.errstate(all="ignore")
+def not_single(f: Any, x: np.ndarray, context: Context = None, domain: Box | None = None) -> Finding:
+    """Of float64 rows whose numbers have all their digits, f's answers have digits beyond those of float32.
+
+    Coordinates and log_det that take the same few values everywhere, or that are 0, say nothing.
+    """
+    if x.dtype != np.float64:
+        return Finding("not_single", "skipped", judged=0.0)
+    rows = x * (1.0 - 2.0**-30 * np.random.default_rng(5).uniform(0.25, 1.0, x.shape))
+    rows = rows if domain is None else np.clip(rows, *domain)
+    y, log_det = forward(f, rows, context)
+    columns = np.column_stack([_wide(y), _wide(log_det)])
+    columns = np.where(np.isfinite(columns), columns, 0.0)
+    for j, column in enumerate(columns.T):
+        several = len(np.unique(column)) >= SEVERAL
+        if several and (column == column.astype(np.float32)).all():
+            name = "log_det" if j == columns.shape[1] - 1 else f"y[{j}]"
+            row = rows[0], None if context is None else context[0]
+            raise LawViolation(
+                "not_single", np.inf, 0.0, f"x = {rows[0].tolist()} and {len(rows) - 1} more: {name} has digits of "
+                "float32 alone", row,
+            )  # fmt: skip
+    return Finding("not_single", "pass")
+
+
 @np.errstate(all="ignore")
 def continuity(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     """y has no jumps near x, so no step is taken in a narrower dtype: that would make a staircase.
@@ -195,6 +225,7 @@ __all__ = [
     "chain_additivity",
     "continuity",
     "double_inverse",
+    "not_single",
     "onto",
     "precision",
     "round_trip",
