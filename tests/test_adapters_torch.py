@@ -349,3 +349,43 @@ def test_kinks_within_a_step_of_a_parameter_convict_no_gradient():
     ]
     flow = Flow(CompositeTransform(parts), StandardNormal([8])).eval()
     assert not failing(flow, only="GR")
+
+
+def test_distributions_without_a_transform_are_densities():
+    D = torch.distributions
+    mixture = D.MixtureSameFamily(D.Categorical(torch.ones(2)), D.Normal(torch.tensor([-1.0, 2.0]), torch.ones(2)))
+    wide = D.Normal(torch.zeros(3), torch.tensor([1.0, 2.0, 0.5]))
+    for density in (mixture, wide, D.Gamma(torch.tensor(2.0), torch.tensor(1.0))):
+        report = refflow.verify(density, level="standard")
+        assert report.ok
+        assert {"LP", "NM", "SA", "SN"} <= {check.id for check in report.of("pass")}
+    wide.log_prob = lambda x: D.Normal.log_prob(wide, x) + 0.1
+    assert {"NM"} <= {check.id for check in refflow.verify(wide).of("fail")}
+    with pytest.raises(refflow.StructureError, match="discrete"):
+        refflow.verify(D.Poisson(2.0))
+
+
+def test_a_lazy_mixture_of_zuko():
+    zuko = pytest.importorskip("zuko")
+    context = np.random.default_rng(0).normal(size=(8, 2))
+    assert refflow.verify(zuko.flows.GMM(2, 2, components=3), context=context).ok
+
+
+class SinglePrecisionOnly(torch.nn.Module):
+    """y = 2 x, with a constant that `.double()` does not reach."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.full((1,), 2.0))
+        self.kept = [torch.eye(2)]
+
+    def forward(self, x):
+        return x @ self.kept[0] * self.weight, torch.full((len(x),), 2.0 * np.log(2.0), dtype=x.dtype)
+
+    def inverse(self, y):
+        return y @ self.kept[0] / self.weight, torch.full((len(y),), -2.0 * np.log(2.0), dtype=y.dtype)
+
+
+def test_what_computes_in_float32_alone_is_not_accused_in_float32():
+    report = refflow.verify(SinglePrecisionOnly(), event_shape=(2,), level="quick")
+    assert {check.name for check in report.of("fail")} <= {"SH[float64]"}

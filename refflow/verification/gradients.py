@@ -170,12 +170,18 @@ def _within(x: np.ndarray, v: np.ndarray, box: Any) -> np.ndarray:
     return np.asarray(v)
 
 
+def _next(end: float, other: float, dtype: Any) -> float:
+    """The normal float next to the end of a box, on the side of the other: many machines take smaller ones for 0."""
+    found = float(np.nextafter(dtype.type(end), dtype.type(other)))
+    return float(np.copysign(np.finfo(dtype).tiny, found)) if abs(found) < np.finfo(dtype).tiny else found
+
+
 def _finite(name: str, function: Function, derivative: Derivative, x: np.ndarray, context: Context, box: Any) -> None:
     """A derivative is a number where the function's values and its differences to both sides are."""
     ends = list(KNOTS)
     if box is not None:
         ends = [v for v in ends if box[0] < v < box[1]]
-        ends += [float(np.nextafter(x.dtype.type(e), x.dtype.type(o))) for e, o in (box, box[::-1]) if np.isfinite(e)]
+        ends += [_next(e, o, x.dtype) for e, o in (box, box[::-1]) if np.isfinite(e)]
     if not ends:
         return
     points = np.stack([np.full(x.shape[1:], value, dtype=x.dtype) for value in ends])

@@ -30,6 +30,9 @@ from refflow.errors import RefflowError
 class TargetError(RefflowError, RuntimeError):
     """The target raised an exception, or returned something that is no pair of arrays."""
 
+    dtype = ""
+    """The precision that it was asked in, where that is known."""
+
 
 class TargetTimeout(TargetError, TimeoutError):
     """A single call of the target took longer than it may."""
@@ -113,7 +116,9 @@ class Guard:
             raise error
         if error is not None:
             said = f"{type(error).__name__}: {line(error)}".removesuffix(": ")
-            raise TargetError(f"{name}{_shapes(arguments)} raised {said}") from error
+            failure = TargetError(f"{name}{_shapes(arguments)} raised {said}")
+            failure.dtype = next((a.dtype.name for a in arguments if isinstance(a, np.ndarray)), "")
+            raise failure from error
         return value
 
     def _grant(self) -> None:

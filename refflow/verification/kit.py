@@ -1,9 +1,7 @@
 """`verify`: every check of a flow, in every precision and mode it has, as one report."""
 
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,21 +12,18 @@ from refflow.verification.answers import guarded
 from refflow.verification.calls import guarding
 from refflow.verification.checks import CHECKS
 from refflow.verification.conditioning import remembered
-from refflow.verification.diagnosis import diagnose
-from refflow.verification.guard import Guard, OutOfBudget, TargetError, TargetTimeout, line, patience
-from refflow.verification.limits import TooManyCoordinates, affordable_rows, unchanged
+from refflow.verification.guard import Guard, TargetError, TargetTimeout, patience
+from refflow.verification.limits import affordable_rows, unchanged
+from refflow.verification.outcomes import ask
 from refflow.verification.points import Points, completed
 from refflow.verification.points import points as drawn
 from refflow.verification.reports import evidence
 from refflow.verification.reports.report import Outcome, Report
-from refflow.verification.runs import LEVELS, Check, Level, Run
+from refflow.verification.runs import LEVELS, Level, Run
 from refflow.verification.targets import Box, Target
-from refflow.verification.verdicts import EXCESS, Finding, LawViolation, Watch, watched
+from refflow.verification.verdicts import Watch, watched
 
 Function = Callable[..., Any]
-
-EXCESSES = (EXCESS, float(2.0**-53) ** -0.5)
-"""The tolerances of a statistic that is an excess rho in float64."""
 
 
 def verify(
@@ -217,7 +212,7 @@ def _ask_all(
     for check in CHECKS:
         if chosen is None or check.id in chosen or any(check.id in _gates(c) for c in chosen):
             seen.asked = check.id, run.variant
-            outcomes[check.id] = outcome = _expect(_of_mode(run, _ask(check, run, outcomes)), expected)
+            outcomes[check.id] = outcome = ask(check, run, outcomes, expected)
             if chosen is None or check.id in chosen:
                 progress(outcome)
     return [outcome for outcome in outcomes.values() if chosen is None or outcome.id in chosen]
@@ -227,107 +222,6 @@ def _gates(id: str) -> set[str]:
     """All checks that this one rests on."""
     direct = next(check.after for check in CHECKS if check.id == id)
     return set(direct).union(*map(_gates, direct)) if direct else set()
-
-
-def _ask(check: Check, run: Run, before: Mapping[str, Outcome]) -> Outcome:
-    def outcome(status: str, explanation: str = "", **more: Any) -> Outcome:
-        return Outcome(check.id, run.variant, check.statement, status, explanation=explanation, **more)
-
-    if list(LEVELS).index(check.level) > list(LEVELS).index(run.level.name):
-        return outcome("skipped", f"asked from level {check.level} on")
-    if missing := check.missing(run.target):
-        return outcome("skipped", f"the target has no {missing}")
-    if check.precisions == "widest" and run.variant and run.variant != "float64" and "float64" in run.target.dtypes:
-        return outcome("skipped", "asked in float64")
-    if failed := [id for id in check.after if id in before and before[id].status in ("fail", "blocked", "xfail")]:
-        return outcome("blocked", f"rests on {', '.join(failed)}")
-    started = time.monotonic()
-    try:
-        with warnings.catch_warnings(), run.guard.budget(run.level.budget):
-            warnings.simplefilter("ignore")
-            found = check.ask(run)
-    except LawViolation as violation:
-        worst = _row(violation.row, run.points)
-        status, said = _weighed(run, violation)
-        return outcome(
-            status, f"{said}at {_sided(violation.worst, worst)}", statistic=violation.statistic,
-            tolerance=violation.tolerance, judged=violation.judged, worst_input=worst,
-            hint=_cause(check, run, violation), seconds=time.monotonic() - started,
-        )  # fmt: skip
-    except OutOfBudget as limit:
-        return outcome("inconclusive", str(limit), seconds=time.monotonic() - started)
-    except TooManyCoordinates as limit:
-        return outcome("inconclusive", str(limit), seconds=time.monotonic() - started)
-    except TargetTimeout as failure:
-        return outcome(
-            "fail", str(failure), hint="it hangs: nothing else can be asked", seconds=time.monotonic() - started
-        )
-    except Exception as failure:  # whatever foreign code makes of a check
-        said = str(failure) if isinstance(failure, TargetError) else f"{type(failure).__name__}: {line(failure)}"
-        return outcome("fail", said, hint=check.hint, seconds=time.monotonic() - started)
-    return _judged(check, run, found, time.monotonic() - started)
-
-
-def _of_mode(run: Run, outcome: Outcome) -> Outcome:
-    """What fails in another mode than the first is a warning: a train mode need not be a density."""
-    if outcome.status != "fail" or not run.variant or run.variant in run.target.dtypes:
-        return outcome
-    said = f"in {run.variant} mode, which need not be a density: {outcome.explanation}"
-    return replace(outcome, status="warn", explanation=said)
-
-
-def _cause(check: Check, run: Run, violation: LawViolation) -> str:
-    """What the diagnosis makes of a failure, else the check's own hint."""
-    with warnings.catch_warnings(), run.guard.budget(run.level.budget):
-        warnings.simplefilter("ignore")
-        try:
-            return diagnose(check.id, run, violation) or check.hint
-        except Exception:  # a diagnosis must not cost the report: the target may hang or raise in it
-            return check.hint
-
-
-def _weighed(run: Run, violation: LawViolation) -> tuple[str, str]:
-    """A violation is a fault; one in float64 of a target whose own numbers are float32 is a warning if it is within
-    their rounding: constants that were computed in float32, as the inverse of a matrix, keep their errors in a cast."""
-    own = run.target.dtypes[0]
-    rounding = EXCESS * float(np.finfo(np.float32).eps) / float(np.finfo(np.float64).eps)
-    if (
-        own == "float32"
-        and run.dtype == np.float64
-        and violation.tolerance in EXCESSES
-        and (violation.statistic <= rounding)
-    ):
-        return "warn", "as accurate as float32, in which its parameters came, "
-    return "fail", ""
-
-
-def _judged(check: Check, run: Run, found: Finding, seconds: float) -> Outcome:
-    status = {"lossy": "warn"}.get(found.status, found.status)
-    return Outcome(
-        check.id, run.variant, check.statement, status, found.statistic, found.tolerance, found.judged,
-        _row(found.row, run.points), found.remark, seconds=seconds,
-    )  # fmt: skip
-
-
-def _row(row: Any, at: Points) -> dict[str, Any] | None:
-    """A row, its context, and the side it is of: "x", "y", or "" for one that was made on the way."""
-    if row is None:
-        return None
-    return {"x": row[0].tolist(), "context": None if row[1] is None else row[1].tolist(), "side": at.side_of(row[0])}
-
-
-def _sided(where: str, worst: dict[str, Any] | None) -> str:
-    """A law calls the row that it is asked at x; in the inverse it is a y."""
-    return where.replace("x = ", "y = ", 1) if worst and worst["side"] == "y" else where
-
-
-def _expect(outcome: Outcome, expected: Mapping[str, str]) -> Outcome:
-    reason = expected.get(outcome.name, expected.get(outcome.id))
-    if reason is None:
-        return outcome
-    if outcome.status == "fail":
-        return replace(outcome, status="xfail", hint=reason or outcome.hint)
-    return replace(outcome, status="xpass", hint="expected to fail") if outcome.status in ("pass", "warn") else outcome
 
 
 def _expected(given: Mapping[str, str] | Iterable[str] | None) -> dict[str, str]:

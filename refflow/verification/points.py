@@ -88,7 +88,12 @@ def box_rows(rng: np.random.Generator, n: int, shape: tuple[int, ...], box: Box 
     z[far] *= FAR / 2.0
     exact = np.arange(n) % 8 == 5
     z[exact] = np.round(z[exact] * 4.0) / 4.0
-    return np.asarray(into_box(z, box), dtype=np.float32).astype(np.float64)
+    rows = np.asarray(into_box(z, box), dtype=np.float32)
+    if box is not None:  # rounded to float32, they may lie on its ends or beyond
+        low, high = (np.float32(end) for end in box)
+        inner = np.nextafter(low, np.float32(np.inf)), np.nextafter(high, np.float32(-np.inf))
+        rows = np.clip(rows, *inner)
+    return rows.astype(np.float64)
 
 
 def into_box(z: np.ndarray, box: Box | None) -> np.ndarray:

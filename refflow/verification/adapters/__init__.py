@@ -22,6 +22,7 @@ from refflow.verification.adapters import (
     refflow_flows,
     sklearn_densities,
     tfp_flows,
+    torch_densities,
     torch_modules,
     torch_transforms,
     zuko_objects,
@@ -30,8 +31,8 @@ from refflow.verification.adapters.given import Given
 from refflow.verification.targets import Target
 
 ADAPTERS = (
-    refflow_flows, nflows_objects, normflows_objects, zuko_objects, torch_transforms, freia_objects, torch_modules,
-    flowjax_flows, distrax_flows, tfp_flows, jax_functions, sklearn_densities,
+    refflow_flows, nflows_objects, normflows_objects, zuko_objects, torch_transforms, torch_densities, freia_objects,
+    torch_modules, flowjax_flows, distrax_flows, tfp_flows, jax_functions, sklearn_densities,
 )  # fmt: skip
 """In the order asked: the most particular first."""
 

@@ -43,7 +43,7 @@ def gradient(log_prob: Any, x: Any, context: Any) -> Any:
     with torch.enable_grad():
         leaf = x.detach().clone().requires_grad_()
         value = log_prob(leaf.clone(), context).sum()
-        (slope,) = torch.autograd.grad(value, leaf, allow_unused=True)
+        slope = torch.autograd.grad(value, leaf, allow_unused=True)[0] if value.requires_grad else None
     return _zeros(slope, leaf).reshape(len(x), -1).detach()
 
 
@@ -53,7 +53,8 @@ def parameter_gradient(log_prob: Any, parameters: list[Any], x: Any, context: An
 
     with torch.enable_grad():
         value = log_prob(x, context).sum()
-        slopes = torch.autograd.grad(value, parameters, allow_unused=True)
+        nothing = (None,) * len(parameters)
+        slopes = torch.autograd.grad(value, parameters, allow_unused=True) if value.requires_grad else nothing
     return tuple(_zeros(slope, p) for slope, p in zip(slopes, parameters, strict=True))
 
 

@@ -7,6 +7,7 @@ of torch.distributions with `call_and_ladj`.
 from typing import Any
 
 from refflow.errors import StructureError
+from refflow.verification.adapters import torch_densities
 from refflow.verification.adapters.given import Given
 from refflow.verification.adapters.torch_calls import Calls, Description
 from refflow.verification.adapters.torch_constraints import LINE, box, composed, refuse, sides
@@ -30,7 +31,7 @@ def target(obj: Any, given: Given) -> Target:
     density = hasattr(example, "log_prob")
     transform = getattr(example, "transform", None) if density else example
     if density and transform is None:
-        raise StructureError(f"expected a flow with a transform, got a {name} that builds a {type(example).__name__}")
+        return torch_densities.density(obj, given, example, at)
     shape = given.shape(tuple(example.event_shape) or (1,) if density else None, f"transform {name}")
     if lazy and given.context is None:
         _without_context(transform, shape, name)
@@ -74,8 +75,8 @@ def _sides(transform: Any, flow: Any) -> tuple[Box | None, Box | None]:
     there alone, as that of a circle is. Where parts do not fit: what they declare, for zuko clips between maps that
     take the whole line."""
     found = sides(transform)
-    base = getattr(flow, "base", None)
-    held = None if base is None else box(base.support)
+    support = getattr(getattr(flow, "base", None), "support", None)  # that of a DependentTransform is a transform
+    held = None if support is None else box(support)
     if held is not None and held != LINE and found == (LINE, LINE):
         return (LINE if _one_to_one_beyond(transform, held, tuple(flow.event_shape)) else held), held
     return found[0] or box(transform.domain), found[1] or box(transform.codomain)

@@ -1,0 +1,148 @@
+"""One check asked of one run, as an `Outcome`: what a finding, a violation, or an exception means in the report."""
+
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from refflow.verification.diagnosis import diagnose
+from refflow.verification.guard import OutOfBudget, TargetError, TargetTimeout, line
+from refflow.verification.limits import TooManyCoordinates
+from refflow.verification.points import Points
+from refflow.verification.reports.report import Outcome
+from refflow.verification.runs import LEVELS, Check, Run
+from refflow.verification.verdicts import EXCESS, Finding, LawViolation
+
+CONSTANTS = 4.0
+"""How many times the rounding of one operation constants may be off that were computed in a few, as the product of
+reflections that makes a rotation; they are then parameters, which the other precision does not mend."""
+
+EXCESSES = (EXCESS, float(2.0**-53) ** -0.5)
+"""The tolerances of a statistic that is an excess rho in float64."""
+
+
+def ask(check: Check, run: Run, before: Mapping[str, Outcome], expected: Mapping[str, str]) -> Outcome:
+    """The outcome of a check, given those of the checks that it may rest on and what is expected to fail."""
+    return _expect(_of_mode(run, _ask(check, run, before)), expected)
+
+
+def _ask(check: Check, run: Run, before: Mapping[str, Outcome]) -> Outcome:
+    started = time.monotonic()
+
+    def outcome(status: str, explanation: str = "", **more: Any) -> Outcome:
+        seconds = time.monotonic() - started
+        return Outcome(check.id, run.variant, check.statement, status, explanation=explanation, seconds=seconds, **more)
+
+    if reason := _left_out(check, run):
+        return outcome("skipped", reason)
+    if failed := [id for id in check.after if id in before and before[id].status in ("fail", "blocked", "xfail")]:
+        return outcome("blocked", f"rests on {', '.join(failed)}")
+    try:
+        with warnings.catch_warnings(), run.guard.budget(run.level.budget):
+            warnings.simplefilter("ignore")
+            found = check.ask(run)
+    except LawViolation as violation:
+        worst = _row(violation.row, run.points)
+        status, said = _weighed(run, violation)
+        return outcome(
+            status, f"{said}at {_sided(violation.worst, worst)}", statistic=violation.statistic,
+            tolerance=violation.tolerance, judged=violation.judged, worst_input=worst,
+            hint=_cause(check, run, violation),
+        )  # fmt: skip
+    except (OutOfBudget, TooManyCoordinates) as limit:
+        return outcome("inconclusive", str(limit))
+    except TargetTimeout as failure:
+        return outcome("fail", str(failure), hint="it hangs: nothing else can be asked")
+    except TargetError as failure:
+        if failure.dtype not in ("", run.dtype.name):
+            return outcome("inconclusive", f"to judge it takes {failure.dtype}, in which {failure}")
+        return outcome("fail", str(failure), hint="the call itself raises")
+    except Exception as failure:  # whatever foreign code makes of a check
+        return outcome("fail", f"{type(failure).__name__}: {line(failure)}", hint=check.hint)
+    return _judged(check, run, found, time.monotonic() - started)
+
+
+def _left_out(check: Check, run: Run) -> str:
+    """Why a check is not asked; empty if it is."""
+    if list(LEVELS).index(check.level) > list(LEVELS).index(run.level.name):
+        return f"asked from level {check.level} on"
+    if missing := check.missing(run.target):
+        return f"the target has no {missing}"
+    if check.precisions == "widest" and run.variant and run.variant != "float64" and "float64" in run.target.dtypes:
+        return "asked in float64"
+    return ""
+
+
+def _of_mode(run: Run, outcome: Outcome) -> Outcome:
+    """What fails in another mode than the first is a warning: a train mode need not be a density."""
+    if outcome.status != "fail" or not run.variant or run.variant in run.target.dtypes:
+        return outcome
+    said = f"in {run.variant} mode, which need not be a density: {outcome.explanation}"
+    return replace(outcome, status="warn", explanation=said)
+
+
+def _cause(check: Check, run: Run, violation: LawViolation) -> str:
+    """What the diagnosis makes of a failure, else the check's own hint."""
+    with warnings.catch_warnings(), run.guard.budget(run.level.budget):
+        warnings.simplefilter("ignore")
+        try:
+            return diagnose(check.id, run, violation) or check.hint
+        except Exception:  # a diagnosis must not cost the report: the target may hang or raise in it
+            return check.hint
+
+
+def _weighed(run: Run, violation: LawViolation) -> tuple[str, str]:
+    """A violation is a fault; one in float64 of a target whose own numbers are float32 is a warning if it is within
+    their rounding: constants that were computed in float32, as the inverse of a matrix, keep their errors in a cast."""
+    own = run.target.dtypes[0]
+    rounding = CONSTANTS * EXCESS * float(np.finfo(np.float32).eps) / float(np.finfo(np.float64).eps)
+    if (
+        own == "float32"
+        and run.dtype == np.float64
+        and violation.tolerance in EXCESSES
+        and (violation.statistic <= rounding)
+    ):
+        return "warn", "as accurate as float32, in which its parameters came, "
+    if (
+        own == "float32"
+        and run.dtype == np.float32
+        and violation.tolerance == EXCESS
+        and (violation.statistic <= CONSTANTS * EXCESS)
+    ):
+        return "warn", "as accurate as constants that were computed in float32, "
+    return "fail", ""
+
+
+def _judged(check: Check, run: Run, found: Finding, seconds: float) -> Outcome:
+    status = {"lossy": "warn"}.get(found.status, found.status)
+    return Outcome(
+        check.id, run.variant, check.statement, status, found.statistic, found.tolerance, found.judged,
+        _row(found.row, run.points), found.remark, seconds=seconds,
+    )  # fmt: skip
+
+
+def _row(row: Any, at: Points) -> dict[str, Any] | None:
+    """A row, its context, and the side it is of: "x", "y", or "" for one that was made on the way."""
+    if row is None:
+        return None
+    return {"x": row[0].tolist(), "context": None if row[1] is None else row[1].tolist(), "side": at.side_of(row[0])}
+
+
+def _sided(where: str, worst: dict[str, Any] | None) -> str:
+    """A law calls the row that it is asked at x; in the inverse it is a y."""
+    return where.replace("x = ", "y = ", 1) if worst and worst["side"] == "y" else where
+
+
+def _expect(outcome: Outcome, expected: Mapping[str, str]) -> Outcome:
+    reason = expected.get(outcome.name, expected.get(outcome.id))
+    if reason is None:
+        return outcome
+    if outcome.status == "fail":
+        return replace(outcome, status="xfail", hint=reason or outcome.hint)
+    return replace(outcome, status="xpass", hint="expected to fail") if outcome.status in ("pass", "warn") else outcome
+
+
+__all__ = ["ask"]
