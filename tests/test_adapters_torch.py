@@ -361,7 +361,7 @@ def test_distributions_without_a_transform_are_densities():
         assert {"LP", "NM", "SA", "SN"} <= {check.id for check in report.of("pass")}
     wide.log_prob = lambda x: D.Normal.log_prob(wide, x) + 0.1
     assert {"NM"} <= {check.id for check in refflow.verify(wide).of("fail")}
-    with pytest.raises(refflow.StructureError, match="discrete"):
+    with pytest.raises(StructureError, match="discrete"):
         refflow.verify(D.Poisson(2.0))
 
 
