@@ -17,8 +17,12 @@ from refflow.verification.verdicts import Finding, LawViolation
 KINKED = 0.01
 """Where log_det changes by more over a step of differences, they cross an edge: in smooth maps it is 2^-16 a slope."""
 
+STEPS = (1.0, 2.3, 7.7)
+"""Steps of differences, in units of 2^-17 max(1, |x|). Stiff code, as a logit of a saturated sigmoid, makes a staircase
+of y; over steps in whole ratios, slopes that are 2 % off agreed to 10^-6."""
+
 ASIDE = 2.0**-12
-"""How far beside an edge one-sided derivatives are taken, relative to max(1, |x|): steps are 2^-17."""
+"""How far beside an edge one-sided derivatives are taken, relative to max(1, |x|): steps are below 2^-14."""
 
 
 @np.errstate(all="ignore")
@@ -64,22 +68,22 @@ def one_sided_log_det(
 
 def _log_abs_det(f: Any, x: np.ndarray, context: Context) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """log|det J| of every row by central differences; to first order its error, sum_ij |J^-1|_ij E_ji, where E is what
-    the step 2^-17 max(1, |x|) and its double disagree by, plus rounding; and how much log_det changes over a step. If
-    that is much, as at a kink of any coordinate, the first is not known."""
+    the step 2^-17 max(1, |x|) and others disagree by, plus rounding; and how much log_det changes over a step. If that
+    is much, as at a kink of any coordinate, the first is not known."""
     n, size = x.shape[0], x[0].size
     h = 2.0**-17 * np.maximum(1.0, np.abs(x.reshape(n, size)))
-    (fine, one), (coarse, other) = (_central(f, x, context, factor * h) for factor in (1.0, 2.0))
+    (fine, change), *others = (_central(f, x, context, factor * h) for factor in STEPS)
+    change = np.maximum.reduce([change, *(other for _, other in others)])
     value, error = np.full(n, np.nan), np.full(n, np.inf)
-    usable = np.isfinite(fine).all(axis=(1, 2)) & np.isfinite(coarse).all(axis=(1, 2))
+    usable = np.isfinite(fine).all(axis=(1, 2)) & (change <= KINKED)
+    usable &= np.all([np.isfinite(coarse).all(axis=(1, 2)) for coarse, _ in others], axis=0)
     usable &= fine.shape[1] == fine.shape[2]
-    change = np.maximum(one, other)
-    usable &= change <= KINKED
     value[usable] = np.linalg.slogdet(fine[usable])[1]
     usable &= np.isfinite(value)
     rounding = unit(np.float64) * conditions(f, x, context).value[:, :, None] / h[:, None, :]
-    disagreement = np.abs(fine - coarse) + rounding + 1e-9 * np.abs(fine)
+    apart = np.max([np.abs(fine - coarse) for coarse, _ in others], axis=0)
     inverses = np.abs(np.linalg.inv(fine[usable]))
-    error[usable] = np.einsum("nij,nji->n", inverses, disagreement[usable])
+    error[usable] = np.einsum("nij,nji->n", inverses, (apart + rounding + 1e-9 * np.abs(fine))[usable])
     return value, error, change
 
 
