@@ -422,3 +422,9 @@ def test_preparations_are_not_charged_to_a_budget():
                 guard("idle", time.sleep, 0.0)
     finally:
         guard.close()
+
+
+def test_floats_that_belong_together_keep_their_digits():
+    flowjax = pytest.importorskip("flowjax.bijections")
+    report = refflow.verify(flowjax.LeakyTanh(3.0, (2,)), level="standard", only=["ED", "PR"])
+    assert {check.status for check in report.checks} <= {"pass", "skipped"}

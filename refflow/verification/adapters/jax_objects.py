@@ -113,12 +113,12 @@ def _attributes(obj: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def cast(obj: Any, dtype: str, special: Callable[..., Any] | None = None) -> Any:
-    """The object with its numbers in another precision; Python's floats are rounded to it, and stay what they are."""
+    """The object with its arrays in another precision. Python's floats stay: JAX rounds them where they are used, and
+    one may be computed from others, as the intercept of a tail, in all its digits."""
 
     def leaf(v: Any) -> Any:
         if isinstance(v, float) and not isinstance(v, np.floating):
-            rounded = float(np.dtype(dtype).type(v))
-            return v if rounded == v or not np.isfinite(rounded) else rounded
+            return v
         if v.dtype == dtype:
             return v
         if isinstance(v, np.ndarray | np.generic):
