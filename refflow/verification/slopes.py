@@ -80,11 +80,20 @@ def _log_abs_det(f: Any, x: np.ndarray, context: Context) -> tuple[np.ndarray, n
     usable &= fine.shape[1] == fine.shape[2]
     value[usable] = np.linalg.slogdet(fine[usable])[1]
     usable &= np.isfinite(value)
-    rounding = unit(np.float64) * conditions(f, x, context).value[:, :, None] / h[:, None, :]
+    rounding = np.maximum(unit(np.float64) * conditions(f, x, context).value, _noise(f, x, context, h, fine))
+    rounding = rounding[:, :, None] / h[:, None, :]
     apart = np.max([np.abs(fine - coarse) for coarse, _ in others], axis=0)
     inverses = np.abs(np.linalg.inv(fine[usable]))
     error[usable] = np.einsum("nij,nji->n", inverses, (apart + rounding + 1e-9 * np.abs(fine))[usable])
     return value, error, change
+
+
+def _noise(f: Any, x: np.ndarray, context: Context, h: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+    """What y `(N, M)` moves by over 2^-44 max(1, |x|), beyond its slopes: rounding on the way that y's own condition
+    does not show, as in a network whose other inputs are large."""
+    tiny = 2.0**-27 * h
+    found, _ = _central(f, x, context, tiny)
+    return np.asarray(np.max(np.abs(found - slopes) * tiny[:, None, :], axis=2))
 
 
 def _central(f: Any, x: np.ndarray, context: Context, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
