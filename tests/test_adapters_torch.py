@@ -389,3 +389,10 @@ class SinglePrecisionOnly(torch.nn.Module):
 def test_what_computes_in_float32_alone_is_not_accused_in_float32():
     report = refflow.verify(SinglePrecisionOnly(), event_shape=(2,), level="quick")
     assert {check.name for check in report.of("fail")} <= {"SH[float64]"}
+
+
+def test_a_sampler_that_is_not_implemented_is_none():
+    distributions = package("nflows.distributions.normal")
+    report = refflow.verify(distributions.DiagonalNormal((2,)), event_shape=(2,))
+    assert report.ok
+    assert any("no sample" in remark for remark in report.remarks)

@@ -62,7 +62,7 @@ def settled(pristine: Any, d: Description) -> Any:
 
 
 def available(source: Any, d: Description, train: bool) -> tuple[Description, tuple[str, ...]]:
-    """The description without the directions that the library says it has not, and remarks on these."""
+    """The description without the directions and the samples that the library says it has not, and remarks on these."""
     gone: dict[str, str] = {}
     for side in ("forward", "inverse"):
         held = _copy(source, train)
@@ -71,10 +71,13 @@ def available(source: Any, d: Description, train: bool) -> tuple[Description, tu
             gone[side] = f"{type(answer).__name__} {' '.join(str(answer).split())[:120]}".rstrip()
     if len(gone) == 2:
         raise StructureError(f"expected a map, got a {d.name} that can be called in neither direction: {gone}")
+    held = _copy(source, train)
+    if (raised := draws(held, d)) in d.unavailable:
+        gone["sample"] = str(raised)
     mode = "train" if train else "eval"
     remarks = tuple(f"no {side} in {mode} mode: {said}" for side, said in gone.items())
-    make = d.calls
-    return replace(d, calls=lambda obj: _without(make(obj), tuple(gone))), remarks
+    make, dropped = d.calls, (*gone, *(("sample_and_log_prob",) if "sample" in gone else ()))
+    return replace(d, calls=lambda obj: _without(make(obj), dropped)), remarks
 
 
 def _without(calls: Calls, sides: tuple[str, ...]) -> Calls:
