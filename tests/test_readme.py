@@ -14,6 +14,7 @@ from matrix import LAWS, LIBRARIES
 from registry import REGISTRY
 
 import refflow
+from refflow.verification.checks import CHECKS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -101,10 +102,25 @@ def test_the_recorded_kit_finds_every_fault_and_accuses_nothing():
     found = json.loads((ROOT / "validation/results/selftest.json").read_text())
     assert found["killed"] == found["faults"] >= 60
     assert found["false_alarms"] == 0
+    assert {check.id for check in CHECKS} == {id for id, kills in found["kills"].items() if kills["alone"]}
     rows = json.loads((ROOT / "validation/results/false_alarms.json").read_text())["rows"]
     assert len(rows) >= 500
     assert not [row for row in rows if row["failed"]]
     assert {row["name"] for row in rows if row["kind"] == "map"} == {entry.name for entry in REGISTRY}
+
+
+def test_the_peers_findings_are_judged(monkeypatch):
+    """`python validation/peers/run.py PACKAGE NAME` asks anew; `judgements.py` says what a person makes of it."""
+    monkeypatch.syspath_prepend(ROOT / "validation")
+    monkeypatch.syspath_prepend(ROOT / "validation/peers")
+    page = script("peers/page")
+    assert (ROOT / "validation/peers.md").read_text(encoding="utf-8") == page.page()
+    rows = json.loads((ROOT / "validation/results/peers.json").read_text())["rows"]
+    found = [(row, page.judged(row, failure)) for row in rows for failure in row.get("found", [])]
+    assert not [row["name"] for row, judgement in found if judgement is None]
+    faults = {(row["package"], judgement.key) for row, judgement in found if judgement.kind == "fault"}
+    assert len(faults) > 12
+    assert len({package for package, _ in faults}) >= 4
 
 
 def test_cells_that_do_not_hold_have_reasons():

@@ -8,7 +8,8 @@ law, by how much, and where:
     structure       of rows: shapes, dtypes, repeatability, independence
     memory, masks, context, nonfinite    of inputs and results; of what may depend on what; of NaN and infinity
     edges, slopes, monotone, reach, lines    of kinks, knots, tails and ranges, along coordinate lines
-    densities, masses, sampling, samples     of log-densities, their integral, and samples
+    density_laws, densities    of log-densities;  masses, bridging, walks: of their integral
+    sampling, steins, samples    of samples
     history, gradients    of what was asked before; of a target's own differentiation
 
 How they judge:
@@ -20,7 +21,7 @@ How they judge:
 
 The kit:
 
-    kit             `verify`;  checks: the table;  runs, asking: the words it is written in;  points: where it asks
+    kit, outcomes    `verify`, and what an answer means;  checks: the table;  runs, asking: its words;  points: where
     targets         what a check may ask of a flow;  adapters/: of anyone's;  programs/: of programs in other languages
     guard, answers, limits    calls of foreign code, what they return, how much they may take
     diagnosis, readings, conventions, shrink    the likeliest cause, and the shortest input
@@ -41,7 +42,7 @@ from refflow.flow import Flow
 from refflow.verification.calls import forward, turned
 from refflow.verification.cases import parametrize_with_checks
 from refflow.verification.conditioning import Conditions, conditions
-from refflow.verification.densities import change_of_variables, coding, density_rows
+from refflow.verification.density_laws import change_of_variables, coding, density_rows
 from refflow.verification.determinants import log_det_autodiff, log_det_central, log_det_complex_step, log_det_ladder
 from refflow.verification.jacobians import Jacobian, central, complex_step, ladder
 from refflow.verification.laws import (
@@ -61,8 +62,8 @@ from refflow.verification.sampling import (
     samples_follow_base,
     samples_follow_density,
     sampling,
-    stein,
 )
+from refflow.verification.steins import stein
 from refflow.verification.structure import (
     batching,
     dtypes,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from refflow.verification import (
-    densities,
+    density_laws,
     determinants,
     edges,
     gradients,
@@ -46,8 +46,8 @@ from refflow.verification.sampling import (
     samples_follow_base,
     samples_follow_density,
     sampling,
-    stein,
 )
+from refflow.verification.steins import stein
 from refflow.verification.verdicts import Finding
 
 
@@ -163,7 +163,7 @@ CHECKS: tuple[Check, ...] = (
           precisions="widest",
           hint="something is kept from an earlier call: a cache, a statistic, a mode"),
     Check("LP", "log_prob(x) = log p_Z(f(x)) + log_det of f, row by row, and so for samples",
-          all_of(of_data(densities.density_rows), of_data(densities.change_of_variables),
+          all_of(of_data(density_laws.density_rows), of_data(density_laws.change_of_variables),
                  of_data(sampled_density)), needs=("log_prob",), after=("SH", "DE")),
     Check("GR", "the target's own derivatives are those of its values, and numbers",
           in_turns(gradients.gradients, gradients.parameter_gradients), after=("SH", "DE"), precisions="widest",

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from refflow.verification.calls import turned
-from refflow.verification.densities import at, change_of_variables, difference, scales
+from refflow.verification.densities import at, difference, scales
+from refflow.verification.density_laws import change_of_variables
 from refflow.verification.laws import antisymmetry, round_trip
 from refflow.verification.points import Points
 from refflow.verification.samples import draw, draw_with_density

@@ -1,4 +1,4 @@
-"""What a person says of the kit's findings in other packages: a fault, a documented limit, or rounding.
+"""What is to be said of the kit's findings in other packages: a fault, a documented limit, or rounding.
 
 The first judgement that fits a finding is the one; those of any package, at the end, are of what rounding does to all.
 Line numbers are of the versions in the record.
