@@ -17,9 +17,9 @@ ASKED = "LP NM SA SN ME GR".split()
 
 
 @pytest.fixture(autouse=True)
-def time_enough(monkeypatch):
+def time_enough(monkeypatch, time_for_all_checks):
     """Verdicts, not the machine's load: no check runs out of time here."""
-    patient = {name: replace(level, budget=600.0) for name, level in runs.LEVELS.items()}
+    patient = {name: replace(level, budget=600.0, total=6000.0) for name, level in runs.LEVELS.items()}
     monkeypatch.setattr(kit, "LEVELS", patient)
 
 

@@ -126,7 +126,7 @@ def verify(
         for outcome in report.checks:
             (progress or _silent)(outcome)
         return report
-    guard = Guard(timeout, end=started + LEVELS[level].total)
+    guard = Guard(timeout, end=time.monotonic() + LEVELS[level].total)
     outcomes: list[Outcome] = []
     error, figures = "", {}
     rows = affordable_rows(LEVELS[level].rows, found)

@@ -67,13 +67,20 @@ def _ask(check: Check, run: Run, before: Mapping[str, Outcome]) -> Outcome:
 
 def _left_out(check: Check, run: Run) -> str:
     """Why a check is not asked; empty if it is."""
-    if list(LEVELS).index(check.level) > list(LEVELS).index(run.level.name):
+    if _rank(check.level) > _rank(run.level.name):
         return f"asked from level {check.level} on"
     if missing := check.missing(run.target):
         return f"the target has no {missing}"
-    if check.precisions == "widest" and run.variant and run.variant != "float64" and "float64" in run.target.dtypes:
+    narrow = run.variant not in ("", "float64") and "float64" in run.target.dtypes
+    if narrow and check.precisions == "widest":
         return "asked in float64"
+    if narrow and _rank(check.narrow) > _rank(run.level.name):
+        return f"asked from level {check.narrow} on, save in float64"
     return ""
+
+
+def _rank(level: str) -> int:
+    return list(LEVELS).index(level)
 
 
 def _of_mode(run: Run, outcome: Outcome) -> Outcome:

@@ -27,17 +27,14 @@ class Level:
     """Samples for the checks of densities; 0: they are left out."""
     budget: float
     """Seconds that a check may take."""
-
-    @property
-    def total(self) -> float:
-        """Seconds that all checks may take: targets whose calls are slow are asked what there is time for."""
-        return 10.0 * self.budget
+    total: float
+    """Seconds that all checks may take: targets whose calls are slow are asked what there is time for."""
 
 
 LEVELS = {
-    "quick": Level("quick", 12, 4, 0, 0, 1.0),
-    "standard": Level("standard", 32, 12, 2, 4_000, 10.0),
-    "deep": Level("deep", 96, 24, 6, 20_000, 60.0),
+    "quick": Level("quick", 12, 4, 0, 0, 1.0, 2.7),
+    "standard": Level("standard", 32, 12, 2, 4_000, 10.0, 100.0),
+    "deep": Level("deep", 96, 24, 6, 20_000, 60.0, 600.0),
 }
 
 
@@ -92,6 +89,8 @@ class Check:
     """The least level at which it is asked."""
     precisions: str = "both"
     """"both", or "widest" where another precision says nothing new."""
+    narrow: str = "standard"
+    """The least level at which it is asked in another precision than the widest."""
     hint: str = ""
     """What to look for where it fails."""
 
