@@ -58,6 +58,7 @@ def guarded(
     if (fresh := target.fresh) is not None:
         changes["fresh"] = lambda: guarded(guard("fresh", fresh), guard, now)
     changes["layers"] = tuple(guarded(part, guard, now, kept) for part in target.layers)
+    changes["reference"] = None if target.reference is None else guarded(target.reference, guard)
     changes["modes"] = {name: guarded(mode, guard) for name, mode in target.modes.items()}
     found = replace(target, **changes)
     return found

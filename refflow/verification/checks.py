@@ -22,6 +22,7 @@ from refflow.verification import (
     monotone,
     nonfinite,
     reach,
+    references,
     slopes,
     structure,
 )
@@ -105,6 +106,15 @@ def mass(run: Run) -> Finding:
     return of_data(masses.normalisation, True, quadrature=dims)(run)
 
 
+def as_reference(run: Run) -> Finding:
+    """The numbers of the reference, in one direction; its density, where the run is of the data's side."""
+    at = run.points
+    found = [references.equals_reference(run.f, run.target.reference, at.x, at.context)]
+    if run.target.to_base != "inverse":
+        found.append(references.density_of_reference(run.target, at.x, at.context))
+    return worst(found)
+
+
 def samples(run: Run) -> Finding:
     """The seed, and where draws are asked for, what they follow."""
     asks = [of_data(sampling)]
@@ -158,6 +168,8 @@ CHECKS: tuple[Check, ...] = (
           after=("SH", "DE"), hint="rows and contexts out of step, or a context that is not handed on"),
     Check("PR", "every precision computes the same numbers within its own rounding", both(across_precisions),
           needs=("forward|inverse",), after=("SH", "DE"), narrow="quick"),
+    Check("RF", "value, log_det and log_prob are those of the reference", both(as_reference), narrow="quick",
+          needs=("reference",), after=("SH", "DE"), hint="other weights, another formula, or another order"),
     Check("ME", "an answer depends neither on what was asked before nor on parameters of before",
           in_turns(history.history, history.parameter_change), needs=("forward|inverse|log_prob",), after=("SH", "DE"),
           precisions="widest",

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from refflow.verification.limits import affordable_rows, unchanged
 from refflow.verification.outcomes import ask
 from refflow.verification.points import Points, completed
 from refflow.verification.points import points as drawn
+from refflow.verification.references import aligned
 from refflow.verification.reports import evidence
 from refflow.verification.reports.report import Outcome, Report
 from refflow.verification.runs import LEVELS, Level, Run
@@ -46,6 +48,7 @@ def verify(
     timeout: float = 20.0,
     name: str | None = None,
     points: Points | Mapping[str, Any] | np.ndarray | None = None,
+    reference: Any = None,
     progress: Callable[[Outcome], None] | None = None,
     **more: Any,
 ) -> Report:
@@ -81,6 +84,9 @@ def verify(
     points:
         Rows to ask at instead of drawn ones: x `(N, *event)`, or a dictionary of "x", "y", "context"; what is missing
         is drawn. `replay` asks a failed check at its worst row in this way.
+    reference:
+        Another implementation with the same weights, as a refflow flow: values, log-determinants and log_prob have to
+        agree (check RF). Anything that `verify` takes; its forward in the target's direction, where neither tells.
     progress:
         Called with each `Outcome` as it is found.
     more:
@@ -114,6 +120,7 @@ def verify(
             forward=forward, inverse=inverse, log_prob=log_prob, sample=sample, sample_and_log_prob=sample_and_log_prob,
             event_shape=event_shape, context=context, domain=domain, codomain=codomain, name=name, **more,
         )  # fmt: skip
+        found = _with_reference(found, reference)
     except TargetTimeout as failure:
         called = name or type(target).__name__
         return Report(called, level, seed, (), (), str(failure), time.monotonic() - started, _versions())
@@ -147,6 +154,13 @@ def verify(
     return Report(found.name, level, seed, tuple(outcomes), remarks, error, seconds, _versions(), figures)
 
 
+def _with_reference(found: Target, reference: Any) -> Target:
+    if reference is None:
+        return found
+    told: dict[str, Any] = {"event_shape": found.event_shape, "context": found.context}
+    return replace(found, reference=aligned(found, recognise(reference, **told)))
+
+
 def _require_plain(dtype: Any, seed: Any, timeout: Any) -> None:
     if dtype not in (None, "float64", "float32"):
         raise StructureError(f"expected dtype as float64, float32 or None, got {dtype!r}")
@@ -169,6 +183,7 @@ def _runs(target: Target, guard: Guard, level: Level, seed: int, dtype: str | No
         f = safe if own or safe.cast is None else safe.cast(precision)
         raw = target if own or target.cast is None else target.cast(precision)
         variant = "" if len(names) == 1 and not target.modes else precision
+        f = replace(f, reference=safe.reference)
         yield Run(f, raw, _asked(f), at.astype(precision), level, seed, guard, variant)
     for mode, other in target.modes.items():
         f = guarded(other, guard)

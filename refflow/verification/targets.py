@@ -68,6 +68,8 @@ class Target:
     """Other modes it has, by name ("train")."""
     module: Any = None
     """The refflow bijection that it stands for: the laws read its layers and its numbers."""
+    reference: "Target | None" = None
+    """What it should equal, with its forward in the same direction."""
     any_batch: bool = False
     """Whether it claims to take batches of no row, and of several axes."""
     bulk: bool = False
@@ -94,6 +96,7 @@ class Target:
             jacobian=self.inverse_jacobian, inverse_jacobian=self.jacobian,
             layers=tuple(part.turned() for part in reversed(self.layers)),
             structure=None,
+            reference=None if self.reference is None else self.reference.turned(),
             cast=_then_turned(self.cast), fresh=_then_turned(self.fresh),
             modes={},
             module=None,
