@@ -28,6 +28,22 @@ def arrays_kept(run: "Run") -> Finding:
         raise (error.__cause__ if isinstance(error.__cause__, LawViolation) else error) from None
 
 
+def densities_keep(run: "Run") -> Finding:
+    """log_prob, sample and sample_and_log_prob, called as they are, write neither to rows nor to contexts."""
+    x, c = run.points.y if run.target.to_base == "inverse" else run.points.x, run.points.context
+    given: tuple[np.ndarray, ...] = () if c is None else (c,)
+    for name in ("log_prob", "sample", "sample_and_log_prob"):
+        if (function := getattr(run.raw, name)) is None:
+            continue
+        arrays = [np.array(a) for a in ((x, *given) if name == "log_prob" else given)]
+        before = [a.tobytes() for a in arrays]
+        arguments = arrays if name == "log_prob" else (len(x), 1, *arrays)
+        run.guard(name, lambda call=function, told=arguments: (call(*told), None)[1])  # not through the guard's copies
+        if [a.tobytes() for a in arrays] != before:
+            raise LawViolation("arrays_kept", np.inf, 0.0, f"{name}: an array that it was given was written to")
+    return Finding("arrays_kept", "pass")
+
+
 def boxed(ask: Callable[..., Finding], *names: str, lines: float = 1.0) -> "Callable[[Run], Finding]":
     """The check that asks a law at the points x, told of the target's boxes and of how many lines are affordable."""
 

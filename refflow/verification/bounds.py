@@ -88,7 +88,10 @@ def decide(law: str, test: Test, draws: int, seed: int, remark: str = "") -> Fin
     text = f"seed {seed}, {draws} draws: detects {top.name} of {top.limit:.2g}"
     if top.margin <= 1.0:
         return Finding(law, "pass", top.value, top.limit, remark=text)
-    again = {s.name: s for s in test(REPEAT * draws, seed + 1) or ()}
+    if not (repeated := test(REPEAT * draws, seed + 1)):
+        said = f"{top.name} is beyond its limit once, and could not be taken again"
+        return Finding(law, "inconclusive", top.value, top.limit, 0.0, remark=said)
+    again = {s.name: s for s in repeated}
     confirmed = [s for first in found if first.margin > 1.0 and (s := again.get(first.name)) and s.margin > 1.0]
     if not confirmed:
         return Finding(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from refflow.verification import (
+    densities,
     density_laws,
     determinants,
     edges,
@@ -32,12 +33,13 @@ from refflow.verification.asking import (
     boxed,
     contexts,
     declared_structure,
+    densities_keep,
     no_number,
     no_staircase,
     unbounded_only,
     with_inverse,
 )
-from refflow.verification.calls import takes
+from refflow.verification.calls import forward, takes
 from refflow.verification.guard import OutOfBudget
 from refflow.verification.limits import require_draws
 from refflow.verification.points import Points
@@ -106,6 +108,13 @@ def mass(run: Run) -> Finding:
     return of_data(masses.normalisation, True, quadrature=dims)(run)
 
 
+def single_density(run: Run) -> Finding:
+    """log_prob in float64 has digits beyond those of float32."""
+    if run.target.log_prob is None:
+        return Finding("not_single", "skipped", judged=0.0)
+    return of_data(lambda f, x, c: laws.not_single(lambda p, q: densities.at(f.log_prob, p, q), x, c, f.domain))(run)
+
+
 def as_reference(run: Run) -> Finding:
     """The numbers of the reference, in one direction; its density, where the run is of the data's side."""
     at = run.points
@@ -125,7 +134,9 @@ def samples(run: Run) -> Finding:
 
 def across_precisions(run: Run) -> Finding:
     """This precision against the next wider one, where there is one; and no float32 in float64."""
-    single = laws.not_single(run.f, run.points.x, run.points.context, run.target.domain)
+    single = laws.not_single(
+        lambda x, c: forward(run.f, x, c)[1], run.points.x, run.points.context, run.target.domain
+    )  # fmt: skip
     wider = np.float64 if run.dtype == np.float32 else np.longdouble
     if not takes(run.f, run.points.x, run.points.context, wider):
         return single
@@ -141,8 +152,9 @@ CHECKS: tuple[Check, ...] = (
           hint="return both in the precision of x; or say dtype='float64' if it is made for one precision",
           narrow="quick"),
     Check("DE", "the same bits again", both(law(structure.repeatable)), needs=("forward|inverse",), narrow="quick"),
-    Check("AL", "nothing of the caller's is written to, and results stay as they are", both(arrays_kept),
-          needs=("forward|inverse",), hint="an in-place operation, or an array that is kept between calls"),
+    Check("AL", "nothing of the caller's is written to, and results stay as they are",
+          all_of(both(arrays_kept), densities_keep), needs=("forward|inverse|log_prob|sample",),
+          hint="an in-place operation, or an array that is kept between calls"),
     Check("RT1", "g(f(x)) = x", law(laws.round_trip), needs=("forward", "inverse"), after=("SH", "DE"), narrow="quick"),
     Check("RT2", "f(g(y)) = y, y drawn independently", inverse(law(laws.round_trip)),
           needs=("forward", "inverse"), after=("SH", "DE"), narrow="quick"),
@@ -166,8 +178,9 @@ CHECKS: tuple[Check, ...] = (
           hint="a mask, its order, or a connection past it"),
     Check("CX", "context i changes row i and only row i, in all that reads it", contexts, needs=("context",),
           after=("SH", "DE"), hint="rows and contexts out of step, or a context that is not handed on"),
-    Check("PR", "every precision computes the same numbers within its own rounding", both(across_precisions),
-          needs=("forward|inverse",), after=("SH", "DE"), narrow="quick"),
+    Check("PR", "every precision computes the same numbers within its own rounding",
+          all_of(both(across_precisions), single_density), needs=("forward|inverse|log_prob",), after=("SH", "DE"),
+          narrow="quick"),
     Check("RF", "value, log_det and log_prob are those of the reference", both(as_reference), narrow="quick",
           needs=("reference",), after=("SH", "DE"), hint="other weights, another formula, or another order"),
     Check("ME", "an answer depends neither on what was asked before nor on parameters of before",

@@ -41,7 +41,7 @@ def density_rows(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     _nan_row(target, x, context)
     way = None if target.forward is None and target.inverse is None else oriented(target, x, context)
     _outside(way or target, x, context)
-    return judge("density_rows", _alone, target, x, context)
+    return judge("density_rows", _alone, target, x, context, elsewhere=False)
 
 
 def _alone(target: Target, x: np.ndarray, context: Context) -> Measured:

@@ -147,8 +147,9 @@ def edge_rows(
     chosen = np.column_stack([at[:, :1], chosen])
     t = beside(chosen, np.array([-2, -1, 0, 1, 2]), x.dtype).reshape(len(along.j), -1)
     if domain is not None:
-        t = np.column_stack([t, np.tile(ends(domain, x.dtype), (len(t), 1))])
-        t = t.clip(*ends(domain, x.dtype)[[0, -1]])
+        if not len(near := ends(domain, x.dtype)):  # the box holds too few numbers of this precision
+            return x, context
+        t = np.column_stack([t, np.tile(near, (len(t), 1))]).clip(near[0], near[-1])
     rows, c = along.rows(t)
     if domain is None:
         tails = np.array([-4.5, 4.5, -12.0, 12.0, 60.0], dtype=x.dtype)

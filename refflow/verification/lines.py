@@ -26,6 +26,10 @@ CHAIN = 64
 """Neighbouring floats on each side of a place that is looked at closely."""
 
 
+APART = 4
+"""How many points of a line the next place is away from those before it."""
+
+
 @dataclass(frozen=True)
 class Lines:
     """L lines: rows `(L, *event)`, their contexts, and the coordinate that runs in each `(L,)`."""
@@ -63,7 +67,8 @@ def lines(x: np.ndarray, context: Context, count: int, points: int = 400) -> Lin
     size = x[0].size
     count = max(1, min(count, len(x) * size, NUMBERS // (points * size)))
     i, k = np.arange(count) % len(x), np.arange(count)
-    return Lines(x[i], taken(context, i), (k * max(1, size // min(size, count))) % size)
+    chosen = np.round(np.linspace(0, size - 1, min(count, size))).astype(int)  # the first and the last among them
+    return Lines(x[i], taken(context, i), chosen[k % len(chosen)])
 
 
 def round_numbers(domain: Box | None) -> np.ndarray:
@@ -83,12 +88,15 @@ def breaks(f: Any, along: Lines, domain: Box | None = None) -> np.ndarray:
     """The place on each line where slope or log_det changes most abruptly, `(L,)`.
 
     Second differences are taken over the line, then between the neighbours of the largest, and so on: those of a
-    smooth curve fall with the square of the step, those of a kink with the step, those of a jump not at all.
+    smooth curve fall with the square of the step, those of a kink with the step, those of a jump not at all. Lines
+    along one coordinate start from the largest, the second largest, and so on.
     """
+    rank = np.array([int(np.sum(along.j[:k] == j)) for k, j in enumerate(along.j)])
     t = np.tile(_grid(domain), (len(along.j), 1)).astype(along.x.dtype)
     size = np.maximum(1.0, np.max(np.abs(t)))
     for _ in range(40):
-        k = _sharpest(*along.values(f, t), t)
+        k = _sharpest(*along.values(f, t), t, rank)
+        rank = np.zeros_like(rank)
         row = np.arange(len(k))
         low, high = t[row, k], t[row, k + 2]
         room = 0.25 * (high - low)
@@ -119,12 +127,20 @@ def _inside(t: np.ndarray, domain: Box | None) -> np.ndarray:
     return np.asarray(np.clip(t, up, down))
 
 
-def _sharpest(y: np.ndarray, log_det: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Where on each line the second difference is largest: of log_det, or of y in units of its steps."""
+def _sharpest(y: np.ndarray, log_det: np.ndarray, t: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """Where on each line the second difference is largest, or, by `rank`, the next largest further on: of log_det, or
+    of y in units of its steps, of those there or of usual ones, whichever are larger."""
     with np.errstate(all="ignore"):
         rise = np.diff(y, axis=1)
-        bend = np.abs(np.diff(rise, axis=1)) / np.maximum(np.median(np.abs(rise), axis=1, keepdims=True), 1e-300)
+        steps = np.minimum(np.abs(rise[:, 1:]), np.abs(rise[:, :-1]))
+        usual = np.median(np.abs(rise), axis=1, keepdims=True)
+        bend = np.abs(np.diff(rise, axis=1)) / np.maximum(np.maximum(steps, usual), 1e-300)
         score = np.max(np.minimum(np.nan_to_num(bend, nan=1e6), 1e6), axis=2)
         score = score + np.nan_to_num(np.abs(np.diff(log_det, n=2, axis=1)), nan=1e6, posinf=1e6)
         score = np.where(np.diff(t, n=2, axis=1) > 0.5 * np.diff(t, axis=1)[:, 1:], 0.0, score)  # an uneven grid bends
-    return np.asarray(np.argmax(score, axis=1))
+    found, row = np.argmax(score, axis=1), np.arange(len(score))
+    for turn in range(int(rank.max(initial=0))):
+        near = np.abs(np.arange(score.shape[1]) - found[:, None]) <= APART
+        score = np.where(near & (rank > turn)[:, None], -1.0, score)
+        found = np.where(rank > turn, np.argmax(score, axis=1), found)
+    return np.asarray(np.where(score[row, found] >= 0.0, found, 0))

@@ -105,7 +105,11 @@ def _without_samples(target: Target, x: np.ndarray, context: Context, quadrature
 
 def _walking(target: Target, x: np.ndarray, context: Context) -> Target:
     """A density without samples, with those of a random walk."""
-    walk = known(("walk", id(target.log_prob), x.tobytes()), target, lambda: walker(target, x, context))
+    walk = known(
+        ("walk", id(target.log_prob), x.tobytes(), None if context is None else context[:1].tobytes()),
+        target,
+        lambda: walker(target, x, context),
+    )
     return replace(target, sample=walk)
 
 

@@ -31,7 +31,7 @@ def one_sided_log_det(
 ) -> Finding:
     """log_det = log|det J| a little to each side of every place, with J by differences that do not cross it.
 
-    J is taken with two steps; where they differ much, as beside another kink, nothing is judged. Float64 only.
+    J is taken with three steps; where they differ much, as beside another kink, nothing is judged. Float64 only.
     """
     if x.dtype != np.float64:
         return Finding("one_sided_log_det", "inconclusive", judged=0.0)

@@ -164,7 +164,7 @@ def _copied(outputs: Outputs) -> Outputs:
 
 @np.errstate(all="ignore")
 def row_independence(f: Any, x: np.ndarray, context: Context = None) -> Finding:
-    """Row i stays the same when all other rows, and their contexts, become 0, large, or NaN.
+    """Row i stays the same when all other rows become 0, large, or NaN, and their contexts others of those given.
 
     Bit for bit; of code that is not ours within 64 u kappa, for whatever picks rows out of a batch hands them to
     vectorised functions at other positions, which may round them otherwise. A target with a domain is asked inside it.
@@ -175,7 +175,7 @@ def row_independence(f: Any, x: np.ndarray, context: Context = None) -> Finding:
         for other in (0.0, 1e3, np.nan):
             points = np.full_like(x, other if box is None else into_box(np.array(min(other, 30.0)), box))
             points[i] = x[i]
-            c = None if context is None else np.full_like(context, other)
+            c = None if context is None else np.roll(context, 1 + i, axis=0)
             if c is not None and context is not None:
                 c[i] = context[i]
             try:

@@ -47,6 +47,8 @@ class Target:
     """The precisions that it computes in, the one of its parameters first."""
     cast: Callable[[Any], "Target"] | None = None
     """The target with its parameters in another precision; None: it computes in the precision of its input."""
+    constants: bool = False
+    """Whether it holds numbers of that precision that are no parameters: they may have been computed in it."""
     jacobian: Callable[..., np.ndarray] | None = None
     """(x) or (x, context) -> dy/dx `(N, M, D)` of events flattened, by the target's own differentiation."""
     inverse_jacobian: Callable[..., np.ndarray] | None = None

@@ -26,7 +26,7 @@ import numpy as np
 
 from refflow.modules import Module
 from refflow.verification.calls import cast, takes
-from refflow.verification.conditioning import Conditions, unit
+from refflow.verification.conditioning import LINEAR, Conditions, unit
 
 EXCESS = 16.0
 """The largest rho that passes."""
@@ -169,6 +169,8 @@ def _fault(
         if not again.conclusive[at[0]]:
             continue
         theirs = again.excess(other)
+        if ratio < 1.0 and unit(other) * theirs[at] > LINEAR:  # nothing is left of a narrower number to compare with
+            continue
         pairs = [(peak, float(theirs[at])), (usual, _percentile(theirs, again.conclusive))]
         wide_narrow = [(b, a) if ratio > 1.0 else (a, b) for a, b in pairs]
         line = max(ratio, 1.0 / ratio) ** 0.5

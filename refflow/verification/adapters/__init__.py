@@ -77,6 +77,8 @@ def _given(name: str | None, told: dict[str, Any]) -> Given:
     for side in ("domain", "codomain"):
         if side in told and not (np.shape(told[side]) == (2,) and told[side][0] < told[side][1]):
             raise StructureError(f"expected {side} as (low, high) with low < high, got {told[side]!r}")
+        if side in told and np.isneginf(told[side][0]) and np.isposinf(told[side][1]):
+            del told[side]  # all of space, which is said by saying nothing
     return Given(name, shape, context, told.get("domain"), told.get("codomain"))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from refflow.errors import StructureError
-from refflow.verification.adapters.jax_objects import Uncast
+from refflow.verification.adapters.jax_objects import Uncast, arrays
 from refflow.verification.adapters.jax_programs import JACOBIANS, POINTS, Compiler, Rows, gradient_of, jacobian_of
 from refflow.verification.guard import preparing
 from refflow.verification.targets import Box, Target
@@ -144,7 +144,9 @@ class Family:
 
         with preparing(), quietly():
             found = self.build(obj, dtype)
-        made[dtype] = replace(found, dtypes=kinds, cast=cast if len(kinds) > 1 else None)
+        made[dtype] = replace(
+            found, dtypes=kinds, cast=cast if len(kinds) > 1 else None, constants=bool(arrays(obj))
+        )  # fmt: skip
         return made[dtype]
 
 

@@ -23,6 +23,16 @@ def box(constraint: Any) -> Box | None:
     return LINE if name in ("real", "realvector") else None
 
 
+def common(constraint: Any) -> Box | None:
+    """The box of a constraint that is the same for all coordinates; None if they differ, or if it is no box."""
+    inner = constraint
+    while hasattr(inner, "base_constraint"):
+        inner = inner.base_constraint
+    bounds = [getattr(inner, name, None) for name in ("lower_bound", "upper_bound")]
+    same = all(b is None or not hasattr(b, "max") or bool(b.max() == b.min()) for b in bounds)
+    return box(constraint) if same else None
+
+
 def sides(transform: Any) -> tuple[Box | None, Box | None]:
     """The boxes of a transform's domain and codomain, through its parts; None where none is known."""
     parts = composed(transform)

@@ -10,7 +10,7 @@ from typing import Any
 from refflow.errors import StructureError
 from refflow.verification.adapters.given import Given
 from refflow.verification.adapters.torch_calls import Calls, Description
-from refflow.verification.adapters.torch_constraints import LINE, box
+from refflow.verification.adapters.torch_constraints import LINE, common
 from refflow.verification.adapters.torch_copies import of
 from refflow.verification.adapters.torch_objects import target as torch_target
 from refflow.verification.targets import Box, Target
@@ -42,14 +42,19 @@ def density(obj: Any, given: Given, example: Any, at: At) -> Target:
 
 
 def _support(example: Any) -> Box | None:
-    """The box that rows lie in, as far as the distribution says; raises StructureError if they are counts."""
+    """The box that rows lie in, as far as the distribution says; raises StructureError if they are counts, or lie in
+    what is no box, or in another one a coordinate."""
     try:
         support = example.support
     except NotImplementedError:
         return None
     if getattr(support, "is_discrete", False):
         raise StructureError(f"expected a density, got a {type(example).__name__}: its rows are discrete")
-    return box(support)
+    if (found := common(support)) is None:
+        raise StructureError(
+            f"expected domain=: rows of {type(example).__name__} lie in {support}, which is no one box"
+        )
+    return found
 
 
 def _calls(held: Any, at: At, shape: tuple[int, ...]) -> Calls:

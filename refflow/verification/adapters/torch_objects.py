@@ -91,6 +91,7 @@ def _variant(source: _Source, dtype: str | None = None, values: Values | None = 
     trainable = bool(_named(held))
     return replace(
         _functions(d, asked, smooth, around), context=d.context, dtypes=source.names, structure=d.structure,
+        constants=_has_constants(held),
         output_shape=d.output_shape, domain=d.domain, codomain=d.codomain, to_base=d.to_base,
         layers=parts, cast=cast, fresh=lambda: _variant(source, dtype),
         parameters=(lambda: {name: arrays(p).copy() for name, p in _named(held).items()}) if trainable else None,
@@ -150,6 +151,12 @@ def _named(obj: Any) -> dict[str, Any]:
         found = {f"{i}.{name}": p for i, module in enumerate(copies.modules(obj))
                  for name, p in module.named_parameters(recurse=False)}  # fmt: skip
     return {name: p for name, p in found.items() if p.requires_grad}
+
+
+def _has_constants(obj: Any) -> bool:
+    """Whether it holds floating-point tensors besides the parameters that can be trained: buffers, frozen matrices."""
+    trained = {id(p) for p in _named(obj).values()}
+    return any(id(t) not in trained for t in copies.tensors(obj))
 
 
 def _assign(obj: Any, values: Values) -> None:

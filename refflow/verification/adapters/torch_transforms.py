@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from refflow.errors import StructureError
+from refflow.verification.adapters import torch_densities
 from refflow.verification.adapters.given import Given
 from refflow.verification.adapters.torch_calls import Calls, Description, Maps
-from refflow.verification.adapters.torch_constraints import LINE, composed, refuse, sides
+from refflow.verification.adapters.torch_constraints import LINE, common, composed, refuse, sides
 from refflow.verification.adapters.torch_copies import copied, of
 from refflow.verification.adapters.torch_objects import target as torch_target
 from refflow.verification.targets import Box, Target
@@ -35,6 +36,8 @@ def target(obj: Any, given: Given) -> Target:
     at = _conditioned if conditional else lambda held, _: held
     example = at(copied(obj), None if given.context is None else _tensor(given.context[:1], obj))
     density = not of(example, *TRANSFORM)
+    if density and not _on_the_line(example):
+        return torch_densities.density(obj, given, example, at)
     transform = _compose(example.transforms) if density else example
     shape = given.shape(_event(example) if density else None, f"transform {name}")
     if density:
@@ -48,6 +51,12 @@ def target(obj: Any, given: Given) -> Target:
         context=given.context if conditional else None, domain=_open(domain), codomain=_open(codomain),
         remarks=(BY_CONSTRUCTION, *remarks), unavailable=("NotImplementedError", "KeyError"),
     ))  # fmt: skip
+
+
+def _on_the_line(flow: Any) -> bool:
+    """Whether its base fills all of space and its map is one-to-one: else the map is no bijection onto the flow's rows,
+    which are then verified as those of a density."""
+    return common(flow.base_dist.support) == LINE and all(t.bijective for t in flow.transforms)
 
 
 def _conditioned(held: Any, context: Any) -> Any:
