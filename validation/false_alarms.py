@@ -28,8 +28,9 @@ from refflow import arrays as xp
 from refflow.modules import arrays, bind_arrays, named_arrays
 from refflow.strategies import POSITIVE, SCALES
 
-DRAWS = 2
-"""Parameter draws of every entry at every scale."""
+SEEDS = (2, 3)
+"""Parameter draws of every entry at every scale. Those of 0 and 1 were looked at while the kit was written: 39 of 1,476
+failed at first, and were mended; these were drawn once it stood."""
 
 DRAWN_FROM, HALF_LINE = (0.0, 8.0), (0.0, np.inf)
 """The registry draws points of the half-line from the first; what the maps fill is the second."""
@@ -45,7 +46,7 @@ def drawn(m, name: str, scale: float, seed: int):
 
 def cases():
     """(kind, index, name, scale, seed) of everything that is asked."""
-    for seed in range(DRAWS):
+    for seed in SEEDS:
         for scale in SCALES:
             for i, entry in enumerate(REGISTRY):
                 yield "map", i, entry.name, scale, seed

@@ -138,7 +138,9 @@ def _conditions(f: Any, x: np.ndarray, context: np.ndarray | None) -> Conditions
             worst = np.maximum(worst, _relative(value, s.y))
         back, antisymmetry = np.zeros((n, dim)), np.zeros(n)
         for s in reversed(steps):
-            back = np.abs(s.x) + _apply(_inverses(s.jacobian), back + s.phi)  # (5)
+            inverses = _inverses(s.jacobian)
+            back = np.abs(s.x) + _apply(inverses, back + s.phi)  # (5)
+            worst = np.where(s.blurred & (_blur(inverses, s.jacobian) > BLURRED), np.inf, worst)
             antisymmetry = antisymmetry + 2.0 * s.lam + _dot(s.gradient, back)  # (6)
             worst = np.maximum(worst, _relative(back, s.x))
         for scale in (log_det, antisymmetry):
@@ -171,6 +173,20 @@ def _inverses(matrices: np.ndarray) -> np.ndarray:
     return found
 
 
+DIFFERENCED = 1e-9
+"""By what share of a row's largest entry differences of float64 may be off, generously: eps^(2/3) is 4e-11."""
+
+BLURRED = 0.1
+"""By what share that may move an inverse Jacobian for its scale to be known."""
+
+
+def _blur(inverses: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    """How far `DIFFERENCED` moves J^-1, relatively `(N,)`: the norm of |J^-1| E, where rows of J are off by E."""
+    off = DIFFERENCED * np.max(np.abs(matrices), axis=2, keepdims=True, initial=0.0) * np.ones_like(matrices)
+    found = np.sum(np.abs(inverses) @ off, axis=2).max(axis=1, initial=0.0)
+    return np.asarray(np.where(np.isfinite(found), found, 0.0))  # a singular one is judged as such
+
+
 @dataclass(frozen=True)
 class _Step:
     """One layer at one batch: its two points, its derivatives, and what it commits (2)."""
@@ -183,6 +199,8 @@ class _Step:
     phi: np.ndarray
     lam: np.ndarray
     singular: np.ndarray
+    blurred: np.ndarray
+    """Whether the Jacobian is by differences."""
 
 
 def _step(layer: Any, x: np.ndarray, context: np.ndarray | None) -> _Step:
@@ -201,7 +219,9 @@ def _step(layer: Any, x: np.ndarray, context: np.ndarray | None) -> _Step:
     size_of_y = np.abs(rows)
     if not isinstance(layer, Module):  # its constants, which cannot be reached, are of the size of its usual values
         size_of_y = np.maximum(size_of_y, np.nanmedian(size_of_y, axis=0) if n else 0.0)
-    return _Step(x.reshape(n, -1), rows, jacobian, majorant, gradient, size_of_y + by_value, lam, singular)
+    differences = not isinstance(layer, Module) and getattr(layer, "jacobian", None) is None
+    blurred = np.full(n, differences)
+    return _Step(x.reshape(n, -1), rows, jacobian, majorant, gradient, size_of_y + by_value, lam, singular, blurred)
 
 
 def derivatives(layer: Any, x: np.ndarray, context: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -169,12 +169,12 @@ def _fault(
         if not again.conclusive[at[0]]:
             continue
         theirs = again.excess(other)
-        if ratio < 1.0 and unit(other) * theirs[at] > LINEAR:  # nothing is left of a narrower number to compare with
-            continue
         pairs = [(peak, float(theirs[at])), (usual, _percentile(theirs, again.conclusive))]
         wide_narrow = [(b, a) if ratio > 1.0 else (a, b) for a, b in pairs]
         line = max(ratio, 1.0 / ratio) ** 0.5
         grows = all(wide > line * max(narrow, 1.0) for wide, narrow in wide_narrow[: 1 if usual <= EXCESS else 2])
+        if grows and ratio < 1.0 and unit(other) * theirs[at] > LINEAR:  # nothing is left of narrower numbers
+            continue
         if not grows or other != np.longdouble or isinstance(f, Module):
             return grows  # long double acquits bare code, and never convicts it: its weights stay in float64
     return peak > unit(own) ** -0.5 and not _noise(measure, f, x, context, found, at)
