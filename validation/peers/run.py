@@ -31,7 +31,7 @@ import refflow
 from refflow.verification.shrink import shrink
 
 LEVEL = "deep"
-SHRINKING = 8.0
+SHRINKING = 5.0
 """Seconds given to finding a smaller input for one failure."""
 DISTRIBUTIONS = (
     "nflows", "normflows", "zuko", "FrEIA", "torch", "pyro-ppl", "flowjax", "distrax", "tfp-nightly", "scikit-learn",
