@@ -365,6 +365,20 @@ ZUKO = (
 
 JAX = (
     Judgement(
+        "distrax", r"Sigmoid", "ED|RT|ON|LD", "fault", "Sigmoid is exp(x) below -9",
+        "`jnp.where(x < -9, exp(x), sigmoid(x))` in every precision: y jumps by 1.5e-8 at -9, and the inverse, which is the logit, is 1.2e-4 off there",
+        ("fail",),
+    ),
+    Judgement(
+        "flowjax", r"block_neural_autoregressive", ".*", "limit", "an inverse by bisection",
+        "documented: the inverse is numerical, to a tolerance of 1e-7, and refuses aloud what it cannot bracket",
+    ),
+    Judgement(
+        "flowjax", r"spline", "ED|ON", "fault", "the spline is NaN in float32 where its network saturates",
+        "at |x| = 6e4 of the other half a root of a negative number; float64 has a value",
+        says="not finite|not a finite",
+    ),
+    Judgement(
         "flowjax", r"^Scan of Householder", ".*", "fault", "Scan of Householder, its docstring's own example",
         "v / |v| is taken over the stacked vectors (orthogonal.py:52), so that the layers are no reflections: not volume "
         "preserving, and not its own inverse",
