@@ -231,3 +231,96 @@ def test_what_the_kit_itself_raises_is_not_the_targets(monkeypatch):
     report = refflow.verify(**SCALED, event_shape=(2,), only=["ED"])
     assert {check.status for check in report.checks} == {"inconclusive"}
     assert all("the kit itself failed" in check.explanation for check in report.checks)
+
+
+def test_a_flow_trained_in_float32_passes_in_float64():
+    x = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+    flow = refflow.nsf(3, seed=0, dtype="float32", linear=None, preprocessing=[refflow.standardize(x)])
+    report = refflow.verify(flow, level="quick")
+    assert report.ok
+    assert {check.variant for check in report.checks} == {"float32", "float64"}
+
+
+def module(**methods):
+    torch = pytest.importorskip("torch")
+
+    class Own(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.net = torch.nn.Linear(2, 4)
+
+        def parts(self, x):
+            s, t = self.net(x[:, :2]).chunk(2, 1)
+            return torch.tanh(s), t
+
+        def forward(self, x):
+            s, t = self.parts(x)
+            return torch.cat([x[:, :2], x[:, 2:] * s.exp() + t], 1), s.sum(1)
+
+        def inverse(self, y):
+            s, t = self.parts(y)
+            return torch.cat([y[:, :2], (y[:, 2:] - t) * (-s).exp()], 1), -s.sum(1)
+
+    return type("Made", (Own,), methods)()
+
+
+def normal(z):
+    return -0.5 * (z * z).sum(1) - 2.0 * np.log(2.0 * np.pi)
+
+
+def test_a_module_that_casts_its_input_is_judged_in_float32():
+    def forward(self, x):
+        return type(self).__mro__[1].forward(self, x.float())
+
+    def wrong(self, y):
+        x, log_det = type(self).__mro__[1].inverse(self, y.float())
+        return x, -log_det
+
+    right = refflow.verify(module(forward=forward), event_shape=(4,))
+    assert not right.of("fail")
+    assert any("float32 only" in remark for remark in right.remarks)
+    assert "LD3" in failed(target=module(forward=forward, inverse=wrong), event_shape=(4,))
+
+
+def test_an_inverse_without_a_graph_is_no_fault():
+    torch = pytest.importorskip("torch")
+
+    def hidden(self, y):
+        with torch.no_grad():
+            return type(self).__mro__[1].inverse(self, y)
+
+    report = refflow.verify(module(inverse=hidden), event_shape=(4,))
+    assert report.ok
+    assert any("without a graph" in remark for remark in report.remarks)
+
+
+def test_a_log_prob_with_an_unknown_base_is_not_passed():
+    def tilted(self, x):
+        z, log_det = self.forward(x)
+        return normal(z) + log_det + 0.1 * x[:, 0]
+
+    def right(self, x):
+        z, log_det = self.forward(x)
+        return normal(z) + log_det
+
+    def statuses(**given):
+        report = refflow.verify(event_shape=(4,), only=["LP"], **given)
+        return [check.status for check in report.checks]
+
+    assert statuses(target=module(log_prob=right)) == ["pass", "pass"]
+    assert statuses(target=module(log_prob=tilted)) == ["inconclusive", "inconclusive"]
+    assert statuses(target=module(log_prob=tilted), base_log_prob=normal) == ["fail", "fail"]
+
+
+def test_one_number_for_all_rows_is_told_by_its_shape():
+    found = refflow.verify(**NORMAL | {"log_prob": lambda x: normal_log_prob(x).mean()})
+    assert {check.id for check in found.of("fail")} == {"SH"}
+    assert not [check for check in found.checks if "kit itself" in check.explanation]
+
+
+def test_what_is_no_flow_is_named():
+    with pytest.raises(refflow.errors.StructureError, match="instance"):
+        refflow.verify(dict, event_shape=(2,))
+    with pytest.raises(refflow.errors.StructureError, match="an object or functions"):
+        refflow.verify(refflow.realnvp(2, seed=0), forward=scaled)

@@ -201,7 +201,7 @@ def test_replay_tells_what_still_fails(run, folder):
     assert out.count("no longer fails") == 3
     run("myflows:flow", *QUICK, "--json", "good.json")
     assert run("myflows:flow", "--replay", "good.json")[:2] == (0, "nothing failed in good.json\n")
-    assert run("myflows:flow", "--replay", "myflows.py")[0] == 3
+    assert run("myflows:flow", "--replay", "myflows.py")[0] == 2
 
 
 def test_progress_goes_to_standard_error(run):

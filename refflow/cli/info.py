@@ -52,6 +52,7 @@ def _model(model: Path, as_json: bool) -> None:
 def _backends(as_json: bool) -> None:
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from refflow.backends import report
@@ -65,5 +66,6 @@ def _backends(as_json: bool) -> None:
         table.add_column(name, no_wrap=bool(name))
     for row in rows:
         works = "yes" if row["works"] else "no"
-        table.add_row(row["library"], row["version"] or "not installed", works, ", ".join(row["devices"]), row["note"])
+        cells = row["library"], row["version"] or "not installed", works, ", ".join(row["devices"]), row["note"]
+        table.add_row(*map(escape, cells))  # [cuda13] is no markup
     Console(width=None).print(table)

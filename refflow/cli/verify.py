@@ -66,6 +66,8 @@ def verify(
     known = ["float64", "float32"]
     require(set(names(dtype)) <= set(known), f"--dtype {dtype}: expected {' or '.join(known)}")
     require(not target or len(names(dtype)) < 2, f"--dtype {dtype}: expected one, or none for all")
+    for path in filter(None, (json if json != "-" else "", junit, html)):
+        require(Path(path).parent.is_dir(), f"{path}: expected a file in a folder that exists")
     require(json != "-" or replay is None, "--json - does not go with --replay")
     flow = given(
         event_shape=_shape(event_shape), context=_context(context, context_dim), domain=domain, codomain=codomain,
@@ -89,6 +91,9 @@ def verify(
             if replay is not None:
                 raise typer.Exit(_replayed(_ask, asked, replay))
             report = _quietly(_ask, {**asked, "progress": tell})
+    except KeyboardInterrupt as error:
+        say("interrupted: no report was written")
+        raise typer.Exit(130) from error
     except (ShapeError, StructureError) as error:
         raise typer.BadParameter(str(error)) from error
     except RefflowError as error:
@@ -179,7 +184,7 @@ def _replayed(ask: Ask, asked: dict[str, Any], path: Path) -> int:
 
     try:
         report = read_report(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RefflowError) as error:
         raise typer.BadParameter(f"--replay {path}: expected a report that --json wrote: {error}") from error
     kept = {k: v for k, v in asked.items() if k in ("timeout", "dtype")}
 

@@ -119,8 +119,9 @@ def known(key: Any, f: Any, compute: Callable[[], Any]) -> Any:
 
 def _conditions(f: Any, x: np.ndarray, context: np.ndarray | None) -> Conditions:
     require_jacobian(x[0].size)
-    x = x.astype(np.float64)
-    context = None if context is None else context.astype(np.float64)
+    kind = np.float32 if isinstance(f, Target) and f.dtypes == ("float32",) else np.float64
+    x = x.astype(kind)
+    context = None if context is None else context.astype(kind)
     n = x.shape[0]
     steps = []
     with np.errstate(all="ignore"):
@@ -224,6 +225,10 @@ def _step(layer: Any, x: np.ndarray, context: np.ndarray | None) -> _Step:
     return _Step(x.reshape(n, -1), rows, jacobian, majorant, gradient, size_of_y + by_value, lam, singular, blurred)
 
 
+OTHER = 0.1
+"""By what share of its largest entry a target's own Jacobian may be another than differences before these are taken."""
+
+
 def derivatives(layer: Any, x: np.ndarray, context: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """J `(N, D, D)` and grad l `(N, D)`: by the complex step for modules, by differences for foreign maps, unless they
     differentiate themselves."""
@@ -243,9 +248,13 @@ def derivatives(layer: Any, x: np.ndarray, context: np.ndarray | None) -> tuple[
         return np.swapaxes(y / h[:, :, None], 1, 2), log_det / h
     (y1, l1), (y0, l0) = at(1.0), at(-1.0)  # kappa needs no more than a few digits
     slopes = (l1 - l0) / (2.0 * h)
+    differences = np.swapaxes(y1 - y0, 1, 2) / (2.0 * h[:, None, :])
     if (own := getattr(layer, "jacobian", None)) is not None:
-        return np.asarray(own(x) if context is None else own(x, context), dtype=np.float64), slopes
-    return np.swapaxes(y1 - y0, 1, 2) / (2.0 * h[:, None, :]), slopes
+        found = np.asarray(own(x) if context is None else own(x, context), dtype=np.float64)
+        size = np.maximum(np.abs(found).max(axis=(1, 2)), np.abs(differences).max(axis=(1, 2)))
+        other = np.abs(found - differences).max(axis=(1, 2)) > OTHER * size  # as that of an inverse by bisection
+        return np.where(other[:, None, None], differences, found), slopes
+    return differences, slopes
 
 
 def _differences(layer: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -29,6 +29,17 @@ from refflow.verification.verdicts import Finding, LawViolation, Measured, judge
 
 
 @np.errstate(all="ignore")
+def density_shape(f: Any, x: np.ndarray, context: Context = None) -> Finding:
+    """log_prob is one number a row, for all rows and for one."""
+    target = as_target(f, context)
+    for rows in (x, x[:1]):
+        log_p = np.asarray(at(target.log_prob, rows, None if context is None else context[: len(rows)]))
+        if log_p.shape != (len(rows),):
+            raise _violated("density_shape", f"x of shape {rows.shape}: log_prob has shape {log_p.shape}")
+    return Finding("density_shape", "pass")
+
+
+@np.errstate(all="ignore")
 def density_rows(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     """log_prob gives one number a row, NaN at a row with a NaN, and the same number whatever rows come with it."""
     target = as_target(f, context)

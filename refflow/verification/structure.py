@@ -46,9 +46,9 @@ def shapes(f: Any, x: np.ndarray, context: Context = None) -> Finding:
         points = x[index]
         try:
             y, log_det = forward(f, points, None if context is None else context[index])
-        except OutOfBudget:
+        except (OutOfBudget, TargetError):
             raise
-        except Exception as error:  # whatever foreign code does where it expects another shape
+        except Exception as error:  # whatever a module of ours does where it expects another shape
             raise _violated("shapes", f"x of shape {points.shape}: {type(error).__name__}: {error}") from error
         batch = points.shape[: points.ndim - len(event)]
         if np.shape(y) != (*batch, *output) or np.shape(log_det) != batch:

@@ -44,6 +44,8 @@ def recognise(obj: Any, *, name: str | None = None, **given: Any) -> Target:
     if unknown := [k for k in told if k not in names]:
         raise StructureError(f"expected arguments of verify or fields of Target, got {', '.join(unknown)}")
     asked = _given(name, told)
+    if obj is not None and (both := [k for k in ("forward", "inverse") if k in told]):
+        raise StructureError(f"expected an object or functions, got a {type(obj).__name__} and {' and '.join(both)}=")
     if obj is None:
         if any(jax_functions.computes_with_jax(told.get(name)) for name in ("forward", "inverse", "log_prob")):
             calls = {name: told.pop(name) for name in ("forward", "inverse", "log_prob") if name in told}
@@ -56,11 +58,25 @@ def recognise(obj: Any, *, name: str | None = None, **given: Any) -> Target:
         if adapter.matches(obj):
             found: Target = adapter.target(obj, asked)
             more = {k: v for k, v in told.items() if k not in ("event_shape", "context")}
-            return replace(found, **more)
+            return _told(found, more)
+    if isinstance(obj, type):
+        raise StructureError(f"expected a flow, got the class {obj.__qualname__}: give an instance of it")
     raise StructureError(
         f"expected a flow of a known library, got a {type(obj).__module__}.{type(obj).__qualname__}: give its "
         "functions as forward=, inverse=, log_prob=, sample= and its event_shape="
     )
+
+
+def _told(found: Target, more: dict[str, Any]) -> Target:
+    """The target with what the caller has said besides, in every precision, mode and copy of it."""
+    if not more:
+        return found
+
+    def of(make: Any) -> Any:
+        return None if make is None else lambda *arguments: _told(make(*arguments), more)
+
+    modes = {name: _told(mode, more) for name, mode in found.modes.items()}
+    return replace(found, **{"cast": of(found.cast), "fresh": of(found.fresh), "modes": modes} | more)
 
 
 def _given(name: str | None, told: dict[str, Any]) -> Given:

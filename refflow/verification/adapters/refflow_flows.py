@@ -8,6 +8,7 @@ import numpy as np
 from refflow.bijections import Bijection, Inverse
 from refflow.distributions import Uniform
 from refflow.flow import Flow
+from refflow.modules import named_arrays
 from refflow.verification.adapters.given import Given
 from refflow.verification.calls import cast
 from refflow.verification.calls import forward as call
@@ -32,8 +33,14 @@ def _bijection(f: Bijection, given: Given) -> Target:
         given.name or type(f).__name__, given.shape(f.event_shape, type(f).__name__),
         forward=lambda x, *c: call(f, x, *c), inverse=lambda y, *c: call(Inverse(f), y, *c), to_base="forward",
         context=given.context, output_shape=f.output_shape, domain=given.domain, codomain=given.codomain,
-        cast=lambda dtype: _bijection(cast(f, dtype), given), module=f, any_batch=True,
+        cast=lambda dtype: _bijection(cast(f, dtype), given), module=f, any_batch=True, dtypes=_precisions(f),
     )  # fmt: skip
+
+
+def _precisions(f: Bijection | Flow) -> tuple[str, ...]:
+    """Those it is asked in, that of its arrays first: a flow trained in float32 is asked in float64 after a cast."""
+    kinds = {a.dtype.name for a in named_arrays(f).values() if a.dtype.kind == "f"}
+    return ("float32", "float64") if kinds == {"float32"} else ("float64", "float32")
 
 
 def _flow(flow: Flow, given: Given) -> Target:
@@ -56,7 +63,7 @@ def _flow(flow: Flow, given: Given) -> Target:
         )  # fmt: skip
     return replace(
         found, codomain=given.codomain or _support(flow), name=given.name or "Flow",
-        cast=lambda dtype: _flow(cast(flow, dtype), given),
+        cast=lambda dtype: _flow(cast(flow, dtype), given), dtypes=_precisions(flow),
         log_prob=flow.log_prob, sample=only_draw, sample_and_log_prob=draw,
         base_log_prob=lambda z, *_: flow.base.log_prob(z),
     )  # fmt: skip

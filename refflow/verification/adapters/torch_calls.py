@@ -44,6 +44,8 @@ class Description:
     codomain: Box | None = None
     structure: np.ndarray | None = None
     remarks: tuple[str, ...] = ()
+    graph: bool = True
+    """Whether the inverse can be differentiated."""
     unavailable: tuple[str, ...] = ("NotImplementedError",)
     """Names of the exceptions by which the library says that it has no map in a direction."""
 

@@ -31,11 +31,17 @@ def target(obj: Any, d: Description) -> Target:
     else:
         remarks += ("it initialises itself from the rows of its first call: asked after a call with normal rows",)
     own = copies.own_dtype(pristine)
-    names = ("float32", "float64") if own == "float32" else ("float64", "float32")
+    names: tuple[str, ...] = ("float32", "float64") if own == "float32" else ("float64", "float32")
     evaluated, said = probing.available(settled, d, train=False)
     remarks += said + _beyond_to(settled, own, names[1])
     defaults = probing.defaults(settled, evaluated, names) if own is not None else ()
     remarks += tuple(f"it computes in {name} only under torch.set_default_dtype({name}): asked so" for name in defaults)
+    if own is not None and names[1] not in defaults and (raised := probing.refuses(settled, evaluated, names[1])):
+        names = names[:1]
+        remarks += (f"it computes in {names[0]} only: cast to the other precision, it raises {raised}",)
+    if not probing.differentiable(settled, evaluated):
+        evaluated = replace(evaluated, graph=False)
+        remarks += ("torch cannot differentiate its inverse, which runs without a graph: differences are taken",)
     found = _variant(_Source(settled, evaluated, own, names, defaults))
     if probing.train_differs(settled, evaluated):
         training, said = probing.available(settled, d, train=True)
@@ -56,7 +62,7 @@ class _Source:
     settled: Any
     described: Description
     own: str | None
-    names: tuple[str, str]
+    names: tuple[str, ...]
     defaults: tuple[str, ...] = ()
     train: bool = False
 
@@ -117,7 +123,8 @@ def _functions(d: Description, asked: Calls, smooth: Calls, around: copies.Surro
         d.name, d.shape, forward=rows(asked.forward), inverse=rows(asked.inverse), log_prob=rows(asked.log_prob),
         sample=draws(asked.sample), sample_and_log_prob=draws(asked.sample_and_log_prob),
         base_log_prob=rows(asked.base_log_prob), gradient=rows(smooth.log_prob, gradient),
-        jacobian=rows(smooth.forward, jacobian), inverse_jacobian=rows(smooth.inverse, jacobian),
+        jacobian=rows(smooth.forward, jacobian),
+        inverse_jacobian=rows(smooth.inverse, jacobian) if d.graph else None,
     )  # fmt: skip
 
 

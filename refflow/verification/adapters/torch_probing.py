@@ -101,6 +101,44 @@ def defaults(source: Any, d: Description, names: tuple[str, ...]) -> tuple[str, 
     return tuple(name for name in names if raises(name, None) and not raises(name, name))
 
 
+def refuses(source: Any, d: Description, name: str) -> str:
+    """What it raises in some direction, or as a density, when it is cast to a precision, though not before; else empty."""
+    for side in ("forward", "inverse", "log_prob"):
+        own, held = _copy(source, train=False), _copy(source, train=False)
+        copies.cast(held, name)
+        if getattr(d.calls(held), side) is None:
+            continue
+        answer = tried(held, d, side, 2)
+        if isinstance(answer, RuntimeError) and not isinstance(tried(own, d, side, 2), BaseException):
+            return " ".join(str(answer).split())[:120]
+    return ""
+
+
+def differentiable(source: Any, d: Description) -> bool:
+    """Whether torch sees how the inverse depends on its rows: one that runs under `no_grad` hides it."""
+    held = _copy(source, train=False)
+    call = d.calls(held).inverse
+    dtype, (y, context) = copies.own_dtype(held) or "float64", some_rows(d, 2, turned=True)
+    guard = Guard(patience.get())
+
+    def shown(*rows: np.ndarray) -> bool:
+        import torch
+
+        with copies.Surroundings(None)(), torch.enable_grad():
+            leaf = torch.as_tensor(rows[0]).clone().requires_grad_()
+            value = call(leaf.clone(), torch.as_tensor(rows[1]) if len(rows) > 1 else None)[0]  # type: ignore[misc]
+            return bool(value.requires_grad)
+
+    try:
+        return call is None or bool(guard("inverse", shown, *(a.astype(dtype) for a in (y, *context))))
+    except TargetTimeout:
+        raise
+    except TargetError:  # the checks that call it will say so
+        return True
+    finally:
+        guard.close()
+
+
 def train_differs(source: Any, d: Description) -> bool:
     """Whether the train mode answers, or changes its state, otherwise than the eval mode."""
     return bool(copies.modules(source)) and _traces(source, d, train=True) != _traces(source, d, train=False)

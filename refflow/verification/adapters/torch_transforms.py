@@ -36,7 +36,7 @@ def target(obj: Any, given: Given) -> Target:
     at = _conditioned if conditional else lambda held, _: held
     example = at(copied(obj), None if given.context is None else _tensor(given.context[:1], obj))
     density = not of(example, *TRANSFORM)
-    if density and not _on_the_line(example):
+    if density and not _fills(example):
         return torch_densities.density(obj, given, example, at)
     transform = _compose(example.transforms) if density else example
     shape = given.shape(_event(example) if density else None, f"transform {name}")
@@ -53,10 +53,13 @@ def target(obj: Any, given: Given) -> Target:
     ))  # fmt: skip
 
 
-def _on_the_line(flow: Any) -> bool:
-    """Whether its base fills all of space and its map is one-to-one: else the map is no bijection onto the flow's rows,
-    which are then verified as those of a density."""
-    return common(flow.base_dist.support) == LINE and all(t.bijective for t in flow.transforms)
+def _fills(flow: Any) -> bool:
+    """Whether its base fills what its map takes, one-to-one: else the map is no bijection onto the flow's rows, which
+    are then verified as those of a density."""
+    base = common(flow.base_dist.support)
+    return (
+        base is not None and base == sides(_compose(flow.transforms))[0] and all(t.bijective for t in flow.transforms)
+    )
 
 
 def _conditioned(held: Any, context: Any) -> Any:

@@ -13,6 +13,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,11 @@ class Report:
         head = f"{self.target}: " + (self.error or ", ".join(f"{n} {status}" for status, n in self.counts.items()))
         lines = [f"{head} (level {self.level}, seed {self.seed}, {self.seconds:.1f} s)"]
         for status in STATUSES[:-2]:
-            lines += [_line(check) for check in self.of(status)]
+            lines += _blocked(self.of(status)) if status == "blocked" else [_line(check) for check in self.of(status)]
+        if any(check.statistic is not None and np.isfinite(check.statistic) for check in self.of("fail", "warn")):
+            lines.append(
+                "  (numbers: the error, in units of what rounding explains or as the check says, of what is allowed)"
+            )
         return "\n".join(lines + [f"  note: {remark}" for remark in self.remarks])
 
     def to_dict(self) -> dict[str, Any]:
@@ -164,9 +169,20 @@ def _kept(text: str, path: str | Path | None) -> str:
 
 
 def _line(check: Outcome) -> str:
-    numbers = "" if check.statistic is None else f" {check.statistic:.3g} of {check.tolerance:.3g};"
+    """The statement, the number, where and why."""
+    known = check.statistic is not None and np.isfinite(check.statistic) and check.tolerance
+    numbers = f" {check.statistic:.3g} of {check.tolerance:.3g}" if known else ""
+    said = check.explanation or ("nothing could be judged" if check.status == "inconclusive" else "")
+    parts = [f"{check.statement}:{numbers}".removesuffix(":"), *([said] if said else [])]
     hint = f" -> {check.hint}" if check.hint else ""
-    return f"  {check.status.upper():12s} {check.name:14s}{numbers} {check.explanation or check.statement}{hint}"
+    return f"  {check.status.upper():12s} {check.name:14s} {'; '.join(parts)}{hint}"
+
+
+def _blocked(checks: Sequence[Outcome]) -> list[str]:
+    """A line for all checks that rest on the same ones."""
+    reasons = dict.fromkeys(check.explanation for check in checks)
+    together = {reason: [check.name for check in checks if check.explanation == reason] for reason in reasons}
+    return [f"  {'BLOCKED':12s} {' '.join(names)}: {reason}" for reason, names in together.items()]
 
 
 def _plain(value: Any) -> Any:
