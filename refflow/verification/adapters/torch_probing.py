@@ -102,7 +102,7 @@ def defaults(source: Any, d: Description, names: tuple[str, ...]) -> tuple[str, 
 
 
 def refuses(source: Any, d: Description, name: str) -> str:
-    """What it raises in some direction, or as a density, when it is cast to a precision, though not before; else empty."""
+    """What it raises in some direction, or as a density, once it is cast to a precision; empty if nothing."""
     for side in ("forward", "inverse", "log_prob"):
         own, held = _copy(source, train=False), _copy(source, train=False)
         copies.cast(held, name)
