@@ -71,7 +71,7 @@ NFLOWS = (
         "nflows", r"^(Sigmoid|Logit|CompositeCDF|CauchyCDF)", "ED|RT|LD|ON|GR|LP|PR", "fault",
         "Sigmoid's inverse is clamped to [1e-6, 1 - 1e-6], its forward is not",
         "g(f(x)) = 13.8 for every x > 13.8 (nonlinearities.py:143); a box transform behind it then refuses what rounding "
-        "puts on its end", says="Sigmoid|clamp|InputOutside|accurate as float32",
+        "puts on its end", says="Sigmoid|clamp|InputOutside|accurate|^at",
     ),
     Judgement(
         "nflows", r"^LeakyReLU", "DT|PR|LD", "fault", "LeakyReLU's log_det is float32",

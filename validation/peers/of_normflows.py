@@ -195,7 +195,8 @@ def moves(add: Callable[..., None]) -> None:
     add("PeriodicShift, shift=0.3", lambda: flows.PeriodicShift([0, 2], shift=0.3), on((D,), **box))
     add("Composite", shaken(lambda: flows.Composite([flows.LULinearPermute(D), flows.AffineConstFlow((D,))])), on((D,)))
     add("Reverse of LULinearPermute", shaken(lambda: flows.Reverse(flows.LULinearPermute(D))), on((D,)))
-    add("transforms.Logit", nf.transforms.Logit, on((D,)), "inverse takes data of [0, 1]")
+    ends = -0.05 / 0.9, 0.95 / 0.9  # of the default alpha: (sigmoid(z) - alpha) / (1 - 2 alpha)
+    add("transforms.Logit", nf.transforms.Logit, on((D,), codomain=ends), "inverse takes data of [0, 1]")
     add("transforms.Shift", nf.transforms.Shift, on((D,)))
 
 
