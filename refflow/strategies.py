@@ -43,8 +43,8 @@ from refflow.specs import Spec
 from refflow.verification import Finding
 
 try:
+    from hypothesis import note, target
     from hypothesis import strategies as st
-    from hypothesis import target
     from hypothesis.extra.numpy import arrays as draw_arrays
     from hypothesis.strategies import SearchStrategy
 except ImportError as error:
@@ -139,12 +139,19 @@ def contexts(rows: int, dim: int, *, scale: float = 2.0, dtype: Any = np.float64
 def parameters(m: M, scale: float | None = None) -> SearchStrategy[M]:
     """The module with all its arrays drawn anew, at one scale, or at each of `SCALES`.
 
-    Arrays that must be positive (`Standardize.std`, `Moments.variance`) are. The dtypes stay.
+    Arrays that must be positive (`Standardize.std`, `Moments.variance`) are. The dtypes stay. A test that fails prints
+    the arrays, for the module's own repr shows their shapes.
     """
     if scale is None:
         return st.sampled_from(SCALES).flatmap(lambda s: parameters(m, s))
     drawn = [_array_like(a, dyadic(scale, positive=n.endswith(POSITIVE))) for n, a in named_arrays(m).items()]
-    return st.tuples(*drawn).map(lambda found: bind_arrays(m, rebuild(arrays(m), iter(found))) if found else m)
+
+    def bound(found: tuple[np.ndarray, ...]) -> M:
+        for name, a in zip(named_arrays(m), found, strict=True):
+            note(f"{type(m).__name__}.{name} = {np.array2string(a, threshold=32)}")
+        return bind_arrays(m, rebuild(arrays(m), iter(found))) if found else m
+
+    return st.tuples(*drawn).map(bound)
 
 
 def _array_like(a: np.ndarray, elements: SearchStrategy[float]) -> SearchStrategy[np.ndarray]:

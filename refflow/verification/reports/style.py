@@ -46,7 +46,7 @@ dd { margin: 0 0 4px; color: var(--mute); max-height: 6.2em; overflow: auto; ove
 .hint { border-top: 1px solid var(--line); padding-top: 8px; }
 pre { background: var(--code); border: 1px solid var(--line); border-radius: 6px; padding: 10px 12px; margin: 6px 0 0;
   overflow: auto; max-height: 18em; font: 12.5px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
-pre.said { white-space: pre-wrap; overflow-wrap: anywhere; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 .pictures { display: grid; gap: 16px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); }
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 14px 16px;
   display: flex; flex-direction: column; min-width: 0; }
