@@ -86,6 +86,8 @@ def densities(target, ask):
         ask(label, call=lambda x=x: target("log_prob", x))
     x = np.where(np.arange(24)[:, None] == 2, np.nan, target.rows("inverse"))
     ask("log_prob NaN", call=lambda: target("log_prob", x))
+    if "gradient" in target.keywords:
+        ask("gradient", call=lambda: target.keywords["gradient"](target.rows("inverse")))
     more = () if target.context is None else (target.context[:25],)
     for name in sorted({"sample", "sample_and_log_prob"} & target.keywords.keys()):
         for seed in (3, 4):

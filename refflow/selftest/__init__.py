@@ -30,13 +30,13 @@ from refflow.selftest.couplings import CHAIN, COUPLING, ONE_WAY
 from refflow.selftest.flows import CONDITIONAL, DENSITY, LINE, PLANE, SPACE
 from refflow.selftest.images import IMAGE
 from refflow.selftest.linear import LINEAR
-from refflow.selftest.single import CUBIC, FASTER, INVERSE, WAVE
+from refflow.selftest.single import CUBIC, FASTER, INVERSE, SLOPED, WAVE
 from refflow.selftest.splines import ELEMENTWISE, SPLINE, WIDE
 from refflow.selftest.subjects import CHECKS, SCALES, Recipe, Subject
 
 RECIPES: tuple[Recipe, ...] = (
     CHAIN, COUPLING, ONE_WAY, LINEAR, SPLINE, WIDE, ELEMENTWISE, AUTOREGRESSIVE, IMAGE, ONTO_BOX, FROM_BOX,
-    LINE, PLANE, SPACE, CONDITIONAL, DENSITY, INVERSE, CUBIC, WAVE, FASTER,
+    LINE, PLANE, SPACE, CONDITIONAL, DENSITY, INVERSE, CUBIC, WAVE, FASTER, SLOPED,
 )  # fmt: skip
 """The families."""
 

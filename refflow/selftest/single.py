@@ -1,5 +1,6 @@
 """Faults that one check alone can see: each keeps every other law, or hides below what the others can decide."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -66,10 +67,57 @@ def faster(scale: float, seed: int, **parts: Any) -> Keywords:
     return {name: found[name] for name in ("forward", "event_shape", "parameters", "set_parameters")}
 
 
+class Sloped:
+    """Independent normals of widths w, with the derivative of their log-density."""
+
+    def __init__(self, widths: Array) -> None:
+        self.values = {"w": widths}
+
+    def w(self, x: Array) -> Array:
+        return self.values["w"].astype(x.dtype)
+
+    def log_prob(self, x: Array) -> Array:
+        w = self.w(x)
+        constant = np.sum(np.log(w)) + x.dtype.type(0.5 * x.shape[-1] * math.log(2.0 * math.pi))
+        return -0.5 * np.sum((x / w) ** 2, axis=-1) - constant
+
+    def gradient(self, x: Array) -> Array:
+        return -x / self.w(x) ** 2
+
+    def sample(self, n: int, seed: int) -> Array:
+        w = self.values["w"]
+        return w * np.random.default_rng(seed).standard_normal((n, len(w)))
+
+    def set_parameters(self, values: dict[str, Array]) -> None:
+        self.values = {name: np.array(a) for name, a in values.items()}
+
+
+def sloped(scale: float, seed: int, **parts: Any) -> Keywords:
+    """A density of two coordinates with its own gradient."""
+    widths = np.exp(0.2 * min(scale, 3.0) * np.random.default_rng([seed, 22]).standard_normal(2))
+    flow = parts.get("density", Sloped)(widths)
+    return {
+        "log_prob": flow.log_prob, "gradient": flow.gradient, "sample": flow.sample, "event_shape": (2,),
+        "parameters": lambda: {name: np.array(a) for name, a in flow.values.items()},
+        "set_parameters": flow.set_parameters,
+    }  # fmt: skip
+
+
 INVERSE = Recipe("inverse of a coupling alone", "coupling", inverse_alone)
 CUBIC = Recipe("cubic on the line", "elementwise", cubic)
 WAVE = Recipe("fast wave", "elementwise", wave)
 FASTER = Recipe("faster wave without an inverse", "elementwise", faster)
+
+
+SLOPED = Recipe("density with its gradient", "flow", sloped)
+
+
+@SLOPED.fault("a width that is not squared", "GR", part="density")
+class NotSquared(Sloped):
+    """The score by hand, with a slip."""
+
+    def gradient(self, x: Array) -> Array:
+        return -x / self.w(x)
 
 
 @INVERSE.fault("log-det of forward", "LD2", part="coupling")

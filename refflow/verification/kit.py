@@ -15,7 +15,7 @@ from refflow.verification.checks import CHECKS
 from refflow.verification.conditioning import remembered
 from refflow.verification.guard import Guard, TargetError, TargetTimeout, patience
 from refflow.verification.limits import affordable_rows, unchanged
-from refflow.verification.outcomes import ask
+from refflow.verification.outcomes import ask, left_out
 from refflow.verification.points import Points, completed
 from refflow.verification.points import points as drawn
 from refflow.verification.references import aligned
@@ -224,8 +224,10 @@ def _ask_all(
     run: Run, chosen: set[str] | None, expected: Mapping[str, str], progress: Callable[[Outcome], None], seen: Watch
 ) -> list[Outcome]:
     outcomes: dict[str, Outcome] = {}
+    asked = [check for check in CHECKS if chosen is not None and check.id in chosen and not left_out(check, run)]
+    gates = set().union(*(_gates(check.id) for check in asked))
     for check in CHECKS:
-        if chosen is None or check.id in chosen or any(check.id in _gates(c) for c in chosen):
+        if chosen is None or check.id in chosen or check.id in gates:
             seen.asked = check.id, run.variant
             outcomes[check.id] = outcome = ask(check, run, outcomes, expected)
             if chosen is None or check.id in chosen:

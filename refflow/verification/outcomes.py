@@ -41,7 +41,7 @@ def _ask(check: Check, run: Run, before: Mapping[str, Outcome]) -> Outcome:
         seconds = time.monotonic() - started
         return Outcome(check.id, run.variant, check.statement, status, explanation=explanation, seconds=seconds, **more)
 
-    if reason := _left_out(check, run):
+    if reason := left_out(check, run):
         return outcome("skipped", reason)
     if failed := [id for id in check.after if id in before and before[id].status in ("fail", "blocked", "xfail")]:
         return outcome("blocked", f"rests on {', '.join(failed)}")
@@ -79,7 +79,7 @@ def _ours(failure: Exception) -> bool:
     return all(any(part in name for part in OWN) for name in found)
 
 
-def _left_out(check: Check, run: Run) -> str:
+def left_out(check: Check, run: Run) -> str:
     """Why a check is not asked; empty if it is."""
     if _rank(check.level) > _rank(run.level.name):
         return f"asked from level {check.level} on"
@@ -155,4 +155,4 @@ def _expect(outcome: Outcome, expected: Mapping[str, str]) -> Outcome:
     return replace(outcome, status="xpass", hint="expected to fail") if outcome.status in ("pass", "warn") else outcome
 
 
-__all__ = ["ask"]
+__all__ = ["ask", "left_out"]

@@ -90,7 +90,7 @@ def batching(f: Any, x: np.ndarray, context: Context = None) -> Finding:
         kappa = np.column_stack([scales.value, scales.log_det])
         return Measured(np.column_stack(errors), np.column_stack([kappa] * len(others)), scales.conclusive(x.dtype))
 
-    return judge("batching", measure, f, x, context)
+    return judge("batching", measure, f, x, context, elsewhere=False)
 
 
 def _with(outputs: Outputs, rows: np.ndarray, those: Outputs) -> Outputs:
