@@ -32,9 +32,22 @@ def page() -> str:
         "away from their start. Nobody has told the kit what to look for; the sentence beside each finding was written "
         "by hand, from the package's code. A fault here is a law that the object breaks without saying so; most are "
         "rare in use, or cost digits only, and the packages are good ones: most of their transforms pass every check.",
-        "", *summary(rows, found), *faults(found), "", *everything(found), "", *refused(rows), "", *sound(rows),
+        "", asked_by(rows), "", *summary(rows, found), *faults(found), "", *everything(found), "", *refused(rows), "",
+        *sound(rows),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def asked_by(rows: list[dict]) -> str:
+    """Which commits of the kit asked how many items."""
+    counts = Counter(row.get("kit", "") for row in rows)
+    said = [
+        f"{n} by commit {kit}" if kit else f"{n} by commits of its date that were not noted"
+        for kit, n in counts.items()
+    ]
+    return (
+        "Items were asked, one package after the other, while the kit was still being mended: " + ", ".join(said) + "."
+    )
 
 
 def judged(row: dict, failure: dict) -> Judgement | None:

@@ -25,7 +25,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 import numpy as np
 from catalogue import PACKAGES, items_of
 from page import write
-from recording import RESULTS, machine, save
+from recording import RESULTS, commit, machine, save
 
 import refflow
 from refflow.verification.shrink import shrink
@@ -70,7 +70,7 @@ def ask(package: str, i: int) -> dict:
     warnings.simplefilter("ignore")
     item = items_of(package)[i]
     began = time.perf_counter()
-    row = {"package": package, "name": item.name, "remark": item.remark}
+    row = {"package": package, "name": item.name, "remark": item.remark, "kit": commit()[:7]}
     try:
         report = verified(item)
         found = [told(item, outcome) for outcome in report.of("fail", "warn")]
