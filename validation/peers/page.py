@@ -107,8 +107,8 @@ def faults(found: list) -> list[str]:
             row, failure, judgement = min(cases, key=lambda case: len(str(case[1]["input"] or "x" * 999)))
             items = len({r["name"] for r, _, _ in cases})
             lines.append(
-                f"| {package} | {key} ({items} item{'s' * (items > 1)}) | {', '.join(checks)} | {row['name']}: "
-                f"{where(failure)} | {judgement.sentence} |"
+                f"| {NAMES.get(package, 'any')} | {bars(key)} ({items} item{'s' * (items > 1)}) | {', '.join(checks)} | "
+                f"{row['name']}: {where(failure)} | {bars(judgement.sentence)} |"
             )
     return lines
 
@@ -163,6 +163,11 @@ def where(failure: dict) -> str:
     if worst["context"] is not None:
         text += f", context = {worst['context']}"
     return f"`{cell(text, 120)}`"
+
+
+def bars(text: str) -> str:
+    """Bars that are no ends of cells."""
+    return text.replace("|", "\\|")
 
 
 def cell(text: str, width: int) -> str:
