@@ -107,8 +107,8 @@ def faults(found: list) -> list[str]:
             row, failure, judgement = min(cases, key=lambda case: len(str(case[1]["input"] or "x" * 999)))
             items = len({r["name"] for r, _, _ in cases})
             lines.append(
-                f"| {NAMES.get(package, 'any')} | {bars(key)} ({items} item{'s' * (items > 1)}) | {', '.join(checks)} | "
-                f"{row['name']}: {where(failure)} | {bars(judgement.sentence)} |"
+                f"| {NAMES.get(package, 'any')} | {bars(key)} ({items} item{'s' * (items > 1)}) | {', '.join(checks)} "
+                f"| {row['name']}: {where(failure)} | {bars(judgement.sentence)} |"
             )
     return lines
 
