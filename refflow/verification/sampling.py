@@ -231,8 +231,8 @@ def samples_follow_density(
 ) -> Finding:
     """Samples fall into the cells of a grid as often as the integral of exp(log_prob) over each cell says.
 
-    Pearson's chi-squared over cells with at least 5 expected, the rest joined; each is granted the mass that quadrature
-    may not have seen. In one and two dimensions, for the first row of the context.
+    Pearson's chi-squared over cells with at least 5 expected, the rest joined, less the mass that quadrature may not
+    have seen, wherever it is. In one and two dimensions, for the first row of the context.
     """
     from scipy.special import chdtri
 
@@ -249,11 +249,24 @@ def samples_follow_density(
         large = expected >= 5.0
         seen = np.append(counts[large], n - counts[large].sum())
         hoped = np.append(expected[large], max(n - expected[large].sum(), 1.0))
-        apart = np.maximum(np.abs(seen - hoped) - n * found.unseen, 0.0)
+        apart = _granted(np.abs(seen - hoped), hoped, n * found.unseen)
         statistic = float(np.sum(apart**2 / hoped))
         return [Statistic("a chi-squared of cells", statistic, float(chdtri(len(hoped) - 1, share(1))))]
 
     return decide("samples_follow_density", test, draws, seed)
+
+
+def _granted(apart: np.ndarray, hoped: np.ndarray, unseen: float) -> np.ndarray:
+    """Deviations of counts, less `unseen` in all, taken off where the sum of their squares over `hoped` falls most:
+    what is left is at most a level times `hoped`, and the level is found by halving."""
+    if unseen >= apart.sum():
+        return np.zeros_like(apart)
+    low, high = 0.0, float(np.max(apart / hoped))
+    for _ in range(60):
+        level = 0.5 * (low + high)
+        taken = np.sum(np.maximum(apart - level * hoped, 0.0))
+        low, high = (level, high) if taken > unseen else (low, level)
+    return np.asarray(np.minimum(apart, high * hoped))
 
 
 __all__ = ["sampled_density", "samples_follow_base", "samples_follow_density", "sampling"]
