@@ -324,3 +324,12 @@ def test_what_is_no_flow_is_named():
         refflow.verify(dict, event_shape=(2,))
     with pytest.raises(refflow.errors.StructureError, match="an object or functions"):
         refflow.verify(refflow.realnvp(2, seed=0), forward=scaled)
+
+
+def test_a_lone_number_of_float64_does_not_make_a_module_one():
+    torch = pytest.importorskip("torch")
+    own = module()
+    own.rate = torch.nn.Parameter(torch.tensor(np.log(0.5)))  # float64, as NumPy's numbers are
+    report = refflow.verify(own, event_shape=(4,), level="quick")
+    assert report.ok
+    assert report.checks[0].variant == "float32"

@@ -107,8 +107,6 @@ INVERSE = Recipe("inverse of a coupling alone", "coupling", inverse_alone)
 CUBIC = Recipe("cubic on the line", "elementwise", cubic)
 WAVE = Recipe("fast wave", "elementwise", wave)
 FASTER = Recipe("faster wave without an inverse", "elementwise", faster)
-
-
 SLOPED = Recipe("density with its gradient", "flow", sloped)
 
 

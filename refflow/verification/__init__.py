@@ -15,7 +15,7 @@ law, by how much, and where:
 How they judge:
 
     calls           how a map is called, turned, taken apart, cast
-    conditioning    how much rounding may move a result
+    conditioning    how much rounding may move a result;  derivatives: what that is made of
     jacobians       derivatives that know nothing of the map's own log-determinant
     verdicts        when an error is a fault;  bounds: when a statistic is one;  comparison: when two answers differ
 

@@ -33,7 +33,8 @@ import numpy as np
 from refflow.bijections import Inverse
 from refflow.modules import Module, field_names, map_modules, replace
 from refflow.verification.calls import cast, current_guard, forward, layers
-from refflow.verification.jacobians import STEP, steps
+from refflow.verification.derivatives import derivatives
+from refflow.verification.jacobians import STEP
 from refflow.verification.limits import NUMBERS, require_jacobian
 from refflow.verification.targets import Target
 
@@ -141,7 +142,7 @@ def _conditions(f: Any, x: np.ndarray, context: np.ndarray | None) -> Conditions
         for s in reversed(steps):
             inverses = _inverses(s.jacobian)
             back = np.abs(s.x) + _apply(inverses, back + s.phi)  # (5)
-            worst = np.where(s.blurred & (_blur(inverses, s.jacobian) > BLURRED), np.inf, worst)
+            worst = np.where(_blur(inverses, s.jacobian, s.off) > BLURRED, np.inf, worst)
             antisymmetry = antisymmetry + 2.0 * s.lam + _dot(s.gradient, back)  # (6)
             worst = np.maximum(worst, _relative(back, s.x))
         for scale in (log_det, antisymmetry):
@@ -174,17 +175,15 @@ def _inverses(matrices: np.ndarray) -> np.ndarray:
     return found
 
 
-DIFFERENCED = 1e-9
-"""By what share of a row's largest entry differences of float64 may be off, generously: eps^(2/3) is 4e-11."""
-
 BLURRED = 0.1
-"""By what share that may move an inverse Jacobian for its scale to be known."""
+"""By what share an inverse Jacobian may be moved by what the Jacobian is off, for its scale to be known."""
 
 
-def _blur(inverses: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-    """How far `DIFFERENCED` moves J^-1, relatively `(N,)`: the norm of |J^-1| E, where rows of J are off by E."""
-    off = DIFFERENCED * np.max(np.abs(matrices), axis=2, keepdims=True, initial=0.0) * np.ones_like(matrices)
-    found = np.sum(np.abs(inverses) @ off, axis=2).max(axis=1, initial=0.0)
+def _blur(inverses: np.ndarray, matrices: np.ndarray, off: np.ndarray) -> np.ndarray:
+    """How far J^-1 is moved, relatively `(N,)`, if every entry of J is off by a share of its row's largest: the norm of
+    |J^-1| E, with these as E."""
+    errors = off[:, None, None] * np.max(np.abs(matrices), axis=2, keepdims=True, initial=0.0) * np.ones_like(matrices)
+    found = np.sum(np.abs(inverses) @ errors, axis=2).max(axis=1, initial=0.0)
     return np.asarray(np.where(np.isfinite(found), found, 0.0))  # a singular one is judged as such
 
 
@@ -200,15 +199,15 @@ class _Step:
     phi: np.ndarray
     lam: np.ndarray
     singular: np.ndarray
-    blurred: np.ndarray
-    """Whether the Jacobian is by differences."""
+    off: np.ndarray
+    """By what share of a row's largest entry the Jacobian may be off `(N,)`."""
 
 
 def _step(layer: Any, x: np.ndarray, context: np.ndarray | None) -> _Step:
     n, size = x.shape[0], x[0].size
     y, log_det = forward(layer, x, context)
     rows, log_det = y.reshape(n, -1), np.broadcast_to(log_det, (n,))
-    jacobian, gradient = derivatives(layer, x, context)
+    jacobian, gradient, off = derivatives(layer, x, context)
     by_value, by_log_det = _probe(layer, x, context)
     lam = np.abs(log_det) + size + by_log_det
     majorant = np.abs(jacobian) + _jacobian_probe(layer, x, context, jacobian)
@@ -220,49 +219,7 @@ def _step(layer: Any, x: np.ndarray, context: np.ndarray | None) -> _Step:
     size_of_y = np.abs(rows)
     if not isinstance(layer, Module):  # its constants, which cannot be reached, are of the size of its usual values
         size_of_y = np.maximum(size_of_y, np.nanmedian(size_of_y, axis=0) if n else 0.0)
-    differences = not isinstance(layer, Module) and getattr(layer, "jacobian", None) is None
-    blurred = np.full(n, differences)
-    return _Step(x.reshape(n, -1), rows, jacobian, majorant, gradient, size_of_y + by_value, lam, singular, blurred)
-
-
-OTHER = 0.1
-"""By what share of its largest entry a target's own Jacobian may be another than differences before these are taken."""
-
-
-def derivatives(layer: Any, x: np.ndarray, context: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """J `(N, D, D)` and grad l `(N, D)`: by the complex step for modules, by differences for foreign maps, unless they
-    differentiate themselves."""
-    n, size = x.shape[0], x[0].size
-    require_jacobian(size)
-    repeated = None if context is None else np.repeat(context, size, axis=0)
-    exact = isinstance(layer, Module)
-    h = steps(x.reshape(n, size)) if exact else _differences(layer, x.reshape(n, size), forward(layer, x, context)[0])
-
-    def at(factor: complex) -> tuple[np.ndarray, np.ndarray]:
-        points = x.reshape(n, 1, size) + factor * h[:, :, None] * np.eye(size)
-        y, log_det = forward(layer, points.reshape(n * size, *x.shape[1:]), repeated)
-        return y.reshape(n, size, -1), np.broadcast_to(log_det, (n * size,)).reshape(n, size)
-
-    if exact:
-        y, log_det = (np.imag(value) for value in at(1j))
-        return np.swapaxes(y / h[:, :, None], 1, 2), log_det / h
-    (y1, l1), (y0, l0) = at(1.0), at(-1.0)  # kappa needs no more than a few digits
-    slopes = (l1 - l0) / (2.0 * h)
-    differences = np.swapaxes(y1 - y0, 1, 2) / (2.0 * h[:, None, :])
-    if (own := getattr(layer, "jacobian", None)) is not None:
-        found = np.asarray(own(x) if context is None else own(x, context), dtype=np.float64)
-        size = np.maximum(np.abs(found).max(axis=(1, 2)), np.abs(differences).max(axis=(1, 2)))
-        other = np.abs(found - differences).max(axis=(1, 2)) > OTHER * size  # as that of an inverse by bisection
-        return np.where(other[:, None, None], differences, found), slopes
-    return differences, slopes
-
-
-def _differences(layer: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Steps for a few digits of a derivative, in the precision that the map computes in, within its domain."""
-    h = float(np.finfo(y.dtype).eps) ** (1.0 / 3.0) * np.maximum(1.0, np.abs(x))
-    if (box := getattr(layer, "domain", None)) is not None:
-        h = np.minimum(h, 0.25 * np.minimum(np.abs(x - box[0]), np.abs(box[1] - x)))
-    return np.asarray(h)
+    return _Step(x.reshape(n, -1), rows, jacobian, majorant, gradient, size_of_y + by_value, lam, singular, off)
 
 
 def _probe(layer: Any, x: np.ndarray, context: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,8 @@ import numpy as np
 from refflow.verification.adapters import refflow_flows
 from refflow.verification.adapters.given import Given
 from refflow.verification.calls import cast, forward
-from refflow.verification.conditioning import Conditions, conditions, derivatives
+from refflow.verification.conditioning import Conditions, conditions
+from refflow.verification.derivatives import derivatives
 from refflow.verification.guard import OutOfBudget, TargetError, TargetTimeout
 from refflow.verification.limits import chunks
 from refflow.verification.targets import Target

@@ -1,6 +1,8 @@
 r"""The laws of a density: it is the one that its map and its base make, row by row.
 
-log p(x) = log p_Z(f(x)) + log|det df/dx|                                          (1)
+    log p(x) = log p_Z(f(x)) + log|det df/dx|                                          (1)
+
+It also has a shape, depends on its own row, and is nothing outside its domain.
 """
 
 import math
@@ -43,9 +45,8 @@ def density_shape(f: Any, x: np.ndarray, context: Context = None) -> Finding:
 def density_rows(f: Any, x: np.ndarray, context: Context = None) -> Finding:
     """log_prob gives one number a row, NaN at a row with a NaN, and the same number whatever rows come with it."""
     target = as_target(f, context)
+    density_shape(target, x, context)
     log_p = np.asarray(at(target.log_prob, x, context))
-    if log_p.shape != (len(x),):
-        raise _violated("density_rows", f"x of shape {x.shape}: log_prob has shape {log_p.shape}")
     if np.isnan(log_p).all():
         raise _violated("density_rows", "log_prob is NaN at every row")
     _narrower(target, x, context, log_p)

@@ -12,7 +12,8 @@ import numpy as np
 from refflow.bijections import Bijection, Chain, Inverse
 from refflow.modules import Module
 from refflow.verification.calls import cast, forward, inverse, layers, takes, turned
-from refflow.verification.conditioning import conditions, derivatives, unit
+from refflow.verification.conditioning import conditions, unit
+from refflow.verification.derivatives import derivatives
 from refflow.verification.determinants import on_a_kink
 from refflow.verification.jacobians import INCONCLUSIVE
 from refflow.verification.targets import Box

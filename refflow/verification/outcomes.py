@@ -1,11 +1,11 @@
 """One check asked of one run, as an `Outcome`: what a finding, a violation, or an exception means in the report."""
 
-import os
 import time
 import traceback
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from refflow.verification.reports.report import Outcome
 from refflow.verification.runs import LEVELS, Check, Run
 from refflow.verification.verdicts import EXCESS, Finding, LawViolation
 
-OWN = tuple(f"{os.sep}{name}{os.sep}" for name in ("verification", "numpy", "scipy", "autograd"))
+OWN = (str(Path(__file__).parent), *(str(Path(np.__file__).parents[1] / name) for name in ("numpy", "scipy")))
 """Folders of the kit's own code, and of what it computes with."""
 
 CONSTANTS = 4.0
@@ -76,7 +76,7 @@ def _ask(check: Check, run: Run, before: Mapping[str, Outcome]) -> Outcome:
 def _ours(failure: Exception) -> bool:
     """Whether an exception was raised by the kit, or by a library that it called, with no code of others between."""
     found = [frame.filename for frame in traceback.extract_tb(failure.__traceback__)]
-    return all(any(part in name for part in OWN) for name in found)
+    return all(name.startswith(OWN) for name in found)
 
 
 def left_out(check: Check, run: Run) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import copy
 import functools
 import types
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,10 +101,13 @@ def modules(obj: Any) -> list[Any]:
 
 
 def own_dtype(obj: Any) -> str | None:
-    """The precision of its parameters, or of the first tensor it holds; None if it holds none."""
+    """The precision that most numbers among its parameters have, or, without any, among its tensors; None if it holds
+    none. A layer of float32 may have a lone parameter of float64, made of a number of NumPy's."""
     found = [p for module in modules(obj) for p in module.parameters(recurse=False) if p.is_floating_point()]
-    first = (found or tensors(obj) or [None])[0]
-    return None if first is None else str(first.dtype).removeprefix("torch.")
+    counts: Counter[str] = Counter()
+    for p in found or tensors(obj):
+        counts[str(p.dtype).removeprefix("torch.")] += p.numel()
+    return counts.most_common(1)[0][0] if counts else None
 
 
 def cast(obj: Any, dtype: str) -> list[str]:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from refflow.verification.calls import forward
-from refflow.verification.conditioning import derivatives, unit
+from refflow.verification.conditioning import unit
+from refflow.verification.derivatives import derivatives
 from refflow.verification.limits import require_draws, require_jacobian
 from refflow.verification.points import contexts
 from refflow.verification.reports.kinks import find_kink
