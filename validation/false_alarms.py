@@ -28,9 +28,9 @@ from refflow import arrays as xp
 from refflow.modules import arrays, bind_arrays, named_arrays
 from refflow.strategies import POSITIVE, SCALES
 
-SEEDS = (4, 5)
-"""Parameter draws of every entry at every scale. Those of 0 and 1 (39 of 1,476 failed) and of 2 and 3 (4 of 1,476) were
-looked at while the kit was mended; these were drawn once it stood."""
+SEEDS = (6, 7)
+"""Parameter draws of every entry at every scale. Those of 0 and 1 (39 of 1,476 failed), of 2 and 3 (4) and of 4 and 5
+(none) were looked at while the kit was mended; these were drawn once it stood."""
 
 DRAWN_FROM, HALF_LINE = (0.0, 8.0), (0.0, np.inf)
 """The registry draws points of the half-line from the first; what the maps fill is the second."""
