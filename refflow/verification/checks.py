@@ -214,6 +214,9 @@ CHECKS: tuple[Check, ...] = (
           needs=("sample|sample_and_log_prob",), after=("SH", "DE")),
     Check("SN", "samples obey Stein's identity of log_prob, with finite shifts", of_data(stein, True),
           needs=("log_prob", "sample"), after=("SH", "DE"), level="standard", precisions="widest"),
+    Check("NF", "NaN and infinity stay in their row and are never made a number",
+          all_of(both(law(structure.nan_stays), boxed(nonfinite.not_finite_stays, "domain", "codomain")), no_number),
+          needs=("forward|inverse|log_prob",), after=("SH", "DE"), hint="nan_to_num, a clamp, or a branch for NaN"),
     Check("MO", "y rises or falls throughout along a line, and det J has one sign",
           both(boxed(monotone.monotone, "domain", "count"), law(monotone.oriented)), needs=("forward|inverse",),
           after=("SH", "DE"), hint="a slope that may be negative, or widths that may be", precisions="widest"),
@@ -228,8 +231,5 @@ CHECKS: tuple[Check, ...] = (
     Check("ON", "maps of all of space reach all of it: nothing saturates or is clamped",
           both(unbounded_only(boxed(reach.escapes, "count")), with_inverse(unbounded_only(law(laws.onto)))),
           needs=("forward|inverse",), after=("SH", "DE", "RT1", "RT2"), hint="a clamp, or a curve that levels off"),
-    Check("NF", "NaN and infinity stay in their row and are never made a number",
-          all_of(both(law(structure.nan_stays), boxed(nonfinite.not_finite_stays, "domain", "codomain")), no_number),
-          needs=("forward|inverse|log_prob",), after=("SH", "DE"), hint="nan_to_num, a clamp, or a branch for NaN"),
 )  # fmt: skip
-"""In the order asked: the plainest fault is named first."""
+"""In the order asked: the plainest fault is named first, what takes longest is asked last."""

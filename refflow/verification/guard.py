@@ -121,6 +121,13 @@ class Guard:
             raise failure from error
         return value
 
+    def share_out(self, end: float, weights: list[int]) -> None:
+        """Give the first of these shares of what is left until the end, which is moved by what was granted, and take it
+        off the list."""
+        now = time.monotonic()
+        self.end = now + max(end + self.granted - now, 0.0) * weights[0] / sum(weights)
+        weights.pop(0)
+
     def _grant(self) -> None:
         more, self.prepared = self.prepared, 0.0
         self.deadline, self.end, self.granted = self.deadline + more, self.end + more, self.granted + more

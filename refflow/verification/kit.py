@@ -133,7 +133,7 @@ def verify(
         for outcome in report.checks:
             (progress or _silent)(outcome)
         return report
-    guard = Guard(timeout, end=time.monotonic() + LEVELS[level].total)
+    guard = Guard(timeout, end=started + LEVELS[level].total)
     outcomes: list[Outcome] = []
     error, figures = "", {}
     rows = affordable_rows(LEVELS[level].rows, found)
@@ -177,8 +177,10 @@ def _silent(outcome: Outcome) -> None:
 def _runs(target: Target, guard: Guard, level: Level, seed: int, dtype: str | None, at: Points) -> Iterable[Run]:
     """The variants of the target: every precision, then every other mode, the first as it came."""
     safe = guarded(target, guard)
-    names = [dtype] if dtype else _precisions(safe, at)
+    names, end = [dtype] if dtype else _precisions(safe, at), guard.end - guard.granted
+    weights = [2 if name == "float64" else 1 for name in names] + [1] * len(target.modes)  # most is asked in float64
     for precision in names:
+        guard.share_out(end, weights)
         own = precision == target.dtypes[0]
         f = safe if own or safe.cast is None else safe.cast(precision)
         raw = target if own or target.cast is None else target.cast(precision)
@@ -186,6 +188,7 @@ def _runs(target: Target, guard: Guard, level: Level, seed: int, dtype: str | No
         f = replace(f, reference=safe.reference)
         yield Run(f, raw, _asked(f), at.astype(precision), level, seed, guard, variant)
     for mode, other in target.modes.items():
+        guard.share_out(end, weights)
         f = guarded(other, guard)
         yield Run(f, other, _asked(f), at.astype(names[0]), level, seed, guard, mode)
 

@@ -28,12 +28,13 @@ class Level:
     budget: float
     """Seconds that a check may take."""
     total: float
-    """Seconds that all checks may take: targets whose calls are slow are asked what there is time for."""
+    """Seconds that all checks may take, shared by the precisions and modes: targets whose calls are slow are asked what
+    there is time for."""
 
 
 LEVELS = {
     "quick": Level("quick", 12, 4, 0, 0, 1.0, 2.7),
-    "standard": Level("standard", 32, 12, 2, 4_000, 10.0, 100.0),
+    "standard": Level("standard", 32, 12, 2, 4_000, 10.0, 18.0),
     "deep": Level("deep", 96, 24, 6, 20_000, 60.0, 600.0),
 }
 
