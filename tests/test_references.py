@@ -99,6 +99,11 @@ def test_directions_are_aligned_where_both_tell_them():
     assert {check.status for check in report.checks} == {"pass"}
 
 
+def test_a_reference_of_another_shape_is_refused():
+    with pytest.raises(refflow.errors.StructureError, match=r"rows of shape \(3,\), got one for \(4,\)"):
+        refflow.verify(flow(), reference=refflow.realnvp(4, seed=0))
+
+
 def test_without_a_reference_it_is_skipped():
     report = refflow.verify(flow(), only=["RF"], level="quick")
     assert {check.status for check in report.checks} == {"skipped"}

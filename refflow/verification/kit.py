@@ -157,6 +157,9 @@ def verify(
 def _with_reference(found: Target, reference: Any) -> Target:
     if reference is None:
         return found
+    own = getattr(reference, "event_shape", None)
+    if own is not None and tuple(own) != found.event_shape:
+        raise StructureError(f"expected a reference for rows of shape {found.event_shape}, got one for {tuple(own)}")
     told: dict[str, Any] = {"event_shape": found.event_shape, "context": found.context}
     return replace(found, reference=aligned(found, recognise(reference, **told)))
 
