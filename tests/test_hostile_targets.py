@@ -551,3 +551,24 @@ def test_errors_of_targets_are_said_as_they_are():
     with pytest.raises(TargetError, match=r"^the program is not there$"):
         guard("forward", failing)
     guard.close()
+
+
+def test_a_quick_verification_of_a_slow_target_ends_in_time_and_asks_both_precisions(monkeypatch, time_for_all_checks):
+    from refflow.verification import kit, runs
+
+    monkeypatch.setattr(kit, "LEVELS", runs.LEVELS)
+
+    def forward(x):
+        time.sleep(0.03)
+        return 2.0 * x, np.full(len(x), 2.0 * np.log(2.0), dtype=x.dtype)
+
+    def inverse(y):
+        time.sleep(0.03)
+        return 0.5 * y, np.full(len(y), -2.0 * np.log(2.0), dtype=y.dtype)
+
+    started = time.monotonic()
+    report = refflow.verify(forward=forward, inverse=inverse, event_shape=(2,), level="quick")
+    assert time.monotonic() - started < 4.0
+    assert not report.of("fail")
+    assert any("time of all checks" in check.explanation for check in report.of("inconclusive"))
+    assert {"RT1[float64]", "RT1[float32]"} <= {check.name for check in report.of("pass")}
